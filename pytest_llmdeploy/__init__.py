@@ -1,0 +1,1 @@
+"""The release of an LLM service as a pytest run."""

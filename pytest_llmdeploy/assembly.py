@@ -1,0 +1,213 @@
+"""Plugs adapters into stages, once per process and on first use.
+
+Collection and fixtures both build on it, so that they meet the same service, engine and settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmdeploy.checks.exchange import Target
+from pytest_llmdeploy.config.loader import LoadedConfig, load_config
+from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
+from pytest_llmdeploy.platforms.existing import ExistingPlatform
+from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
+from pytest_llmdeploy.ports import Model, Platform, Service
+from pytest_llmdeploy.redaction import Redactor
+from pytest_llmdeploy.run import Run
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.gates.assertions import AssertionRegistry
+    from pytest_llmdeploy.gates.engine import GateEngine, Progress
+    from pytest_llmdeploy.gates.store import Result
+    from pytest_llmdeploy.gates.suite import Suite
+
+STOP_TIMEOUT = 60.0
+"""Seconds to wait for started services to end; each has its own stop_timeout and is killed then."""
+
+
+class Assembly:
+    """The stages of this process, with the adapters that the chosen environment needs."""
+
+    def __init__(self, run: Run, register_assertions: Callable[[AssertionRegistry], None]) -> None:
+        self.run = run
+        self._register_assertions = register_assertions
+        self._loaded: dict[Path, LoadedConfig] = {}
+        self._platforms: dict[Path, Platform] = {}
+        self._services: dict[Path, Service] = {}
+        self._plans: dict[tuple[Path, str], GatePlan] = {}
+        self._registry: AssertionRegistry | None = None
+        self._engine: GateEngine | None = None
+        self.redact = Redactor(())
+        """Hides the secrets of every file loaded so far."""
+        self.show_progress: Callable[[str, Progress], None] = lambda _name, _progress: None
+
+    @property
+    def default(self) -> LoadedConfig | None:
+        """The first file loaded; None before any was."""
+        return next(iter(self._loaded.values()), None)
+
+    def load(self, path: Path) -> LoadedConfig:
+        """Return the file's settings for the run's environment; raise ConfigError."""
+        path = path.absolute()
+        if path not in self._loaded:
+            loaded = self._loaded[path] = load_config(path, self.run.environment)
+            self.redact = Redactor({*self.redact.secrets, *loaded.redactor.secrets})
+            if str(loaded.root) not in sys.path:
+                sys.path.append(str(loaded.root))  # where python assertions are looked for
+        return self._loaded[path]
+
+    def service(self, loaded: LoadedConfig) -> Service:
+        """Return the running service of the environment; raise PlatformError."""
+        if loaded.path not in self._services:
+            platform = self._platforms.setdefault(loaded.path, self._platform(loaded))
+            self._services[loaded.path] = platform.service()
+        return self._services[loaded.path]
+
+    def service_if_known(self, loaded: LoadedConfig) -> Service | None:
+        """Return the service, but start nothing."""
+        return self._services.get(loaded.path)
+
+    def _platform(self, loaded: LoadedConfig) -> Platform:
+        environment = loaded.environment
+        if environment.url is not None:
+            return ExistingPlatform(environment.url, loaded.service.base_path)
+        if environment.platform != "local":
+            raise NotMeasuredError(
+                f"environment '{loaded.environment_name}' has platform: {environment.platform}, "
+                "which this version can check only at an address: "
+                f"set environments.{loaded.environment_name}.url"
+            )
+        unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
+        return LocalPlatform(
+            name=f"{loaded.environment_name}-{unique}",
+            environment=environment,
+            service=loaded.service,
+            root=loaded.root,
+            folder=services_folder(self.run),
+            owner=self.run.owner,
+            redact=loaded.redactor,
+        )
+
+    def target(self, loaded: LoadedConfig) -> Target:
+        """Return what health and smoke checks talk to."""
+        return Target(self.service(loaded), loaded.service, loaded.root)
+
+    def endpoint(self, loaded: LoadedConfig) -> Endpoint:
+        """Return the chat endpoint of the environment's service, which is started if need be."""
+        config = loaded.service
+        return Endpoint(
+            base_url=self.service(loaded).api_url,
+            model=config.model,
+            api_key=config.api_key,
+            headers=config.headers,
+            version_header=config.version_header,
+            verify_tls=config.verify_tls,
+            ca_file=loaded.root / config.ca_file if config.ca_file else None,
+        )
+
+    @property
+    def registry(self) -> AssertionRegistry:
+        """The assertion types: the built-in ones and those of pytest_llmdeploy_assertions."""
+        if self._registry is None:
+            from pytest_llmdeploy.gates.assertions import AssertionRegistry
+
+            self._registry = AssertionRegistry()
+            self._register_assertions(self._registry)
+        return self._registry
+
+    def gate_plan(self, loaded: LoadedConfig, name: str) -> GatePlan:
+        """Return one gate, its cases loaded and checked; raise ConfigError."""
+        key = (loaded.path, name)
+        if key not in self._plans:
+            self._plans[key] = GatePlan(self, loaded, name, loaded.gates[name])
+        return self._plans[key]
+
+    @property
+    def engine(self) -> GateEngine:
+        """The engine that asks the cases of all gates."""
+        if self._engine is None:
+            from pytest_llmdeploy.gates.engine import GateEngine
+
+            record = self.run.prepare() / "records" / "gates.sqlite"
+            pulse = self.run.process_pulse_path
+            self._engine = GateEngine(record, pulse, self.run.worker_count)
+        return self._engine
+
+    def close(self) -> None:
+        """End the engine; services live until the controller stops them."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+class GatePlan:
+    """One gate of one file, ready to be asked."""
+
+    def __init__(
+        self, assembly: Assembly, loaded: LoadedConfig, name: str, config: SuiteConfig
+    ) -> None:
+        from pytest_llmdeploy.gates.suite import build_suite
+
+        self.loaded = loaded
+        self.name = name
+        self.config = config
+        self.wanted: Sequence[str] = ()
+        """Ids of the cases that this run asks."""
+        self._assembly = assembly
+        self._noted = False
+        self.suite: Suite = build_suite(
+            key=f"{loaded.path}::{name}",
+            name=name,
+            config=config,
+            root=loaded.root,
+            where=loaded.where,
+            registry=assembly.registry,
+            timeout=config.timeout or loaded.service.timeout,
+            model=self._model,
+            redact=loaded.redactor.deep,
+        )
+
+    def _model(self) -> Model:
+        own = self.config.endpoint
+        if own is not None:
+            endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
+        else:
+            endpoint = self._assembly.endpoint(self.loaded)
+        return OpenAIChatModel(endpoint, retries=self.config.retries)
+
+    def _ready(self) -> GateEngine:
+        if self.config.endpoint is None:
+            self._assembly.service(self.loaded)  # here, not on the loop: starting it takes a while
+        engine = self._assembly.engine
+        if not self._noted:
+            engine.want(self.suite, self.wanted or list(self.suite.cases))
+            self._noted = True
+        return engine
+
+    def result(self, case_id: str) -> Result:
+        """Return the result of one case, asking the wanted cases when that has not begun."""
+        waiting = partial(self._assembly.show_progress, self.name)
+        return self._ready().result(self.suite.key, case_id, waiting)
+
+    def results(self) -> Mapping[str, Result]:
+        """Return the results of all cases of the suite."""
+        waiting = partial(self._assembly.show_progress, self.name)
+        return self._ready().results(self.suite.key, waiting)
+
+
+def services_folder(run: Run) -> Path:
+    """Return where the started services of a run keep their logs."""
+    return run.output / "services"
+
+
+def stop_services(run: Run) -> list[Path]:
+    """End what the run started; return the pulses of what could not be ended."""
+    return stop_all(services_folder(run), STOP_TIMEOUT)

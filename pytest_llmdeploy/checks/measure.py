@@ -1,0 +1,37 @@
+"""Health and smoke checks as measurements: a failed check is a verdict, an unasked one is not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from pytest_llmdeploy.checks.exchange import CheckFailedError, Target
+from pytest_llmdeploy.checks.http import check_http
+from pytest_llmdeploy.checks.smoke import check_smoke
+from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
+from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.verdicts import Verdict
+
+
+def measure_health(target: Target, check: HttpCheck) -> Measurement:
+    """Make one health check; raise NotMeasuredError when the service cannot be reached."""
+
+    async def ask() -> dict[str, Any]:
+        reply = await check_http(target, check)
+        return {"asked": reply.asked, "status": reply.status, "seconds": reply.seconds}
+
+    return _measure(ask())
+
+
+def measure_smoke(target: Target, check: SmokeCheck) -> Measurement:
+    """Make one smoke check; raise NotMeasuredError when the service cannot be reached."""
+    return _measure(check_smoke(target, check))
+
+
+def _measure(check: Coroutine[Any, Any, dict[str, Any]]) -> Measurement:
+    try:
+        detail = asyncio.run(check)
+    except CheckFailedError as error:
+        return Measurement(Verdict.FAIL, str(error))
+    return Measurement(Verdict.PASS, "as expected", detail)

@@ -1,0 +1,111 @@
+"""One server-sent stream, followed from its first token to ``[DONE]``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmdeploy.checks.exchange import CheckFailedError, Target, opened, shown
+from pytest_llmdeploy.config.models import SmokeCheck
+
+if TYPE_CHECKING:
+    import httpx
+
+DONE = "[DONE]"
+UsageCheck = Callable[[Callable[[str], CheckFailedError], Any, int], Mapping[str, int]]
+
+
+async def events(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the data of each event of a server-sent stream (comments and other fields ignored)."""
+    data: list[str] = []
+    async for line in response.aiter_lines():
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            yield "\n".join(data)
+            data = []
+    if data:
+        yield "\n".join(data)
+
+
+async def check_stream(
+    target: Target, check: SmokeCheck, body: Mapping[str, Any], check_usage: UsageCheck
+) -> dict[str, Any]:
+    """Ask for a stream: it starts in time, carries text, says why it ended, ends with [DONE]."""
+    url = f"{target.service.api_url}/chat/completions"
+    seen = _Seen(f"POST {url} with stream: true")
+    started = time.perf_counter()
+    async with opened(target, "POST", url, timeout=check.timeout, body=body) as response:
+        kind = response.headers.get("content-type", "no content-type")
+        if response.status_code != 200 or not kind.startswith("text/event-stream"):
+            await response.aread()
+            raise seen.fail(
+                f"HTTP 200 with text/event-stream; got HTTP {response.status_code} ({kind}) "
+                f"{shown(response.text)}"
+            )
+        stream = events(response)
+        try:
+            async with asyncio.timeout(check.first_token_timeout):
+                while not seen.text and not seen.done:
+                    seen.take(await anext(stream))
+        except TimeoutError as error:
+            raise seen.fail(
+                f"a first token within {check.first_token_timeout:g} s (first_token_timeout)"
+            ) from error
+        except StopAsyncIteration as error:
+            raise seen.fail("a first token; the stream ended without one") from error
+        first_token = time.perf_counter() - started
+        async for event in stream:
+            seen.take(event)
+    seconds = time.perf_counter() - started
+    if not seen.done:
+        raise seen.fail(f"a last event {DONE}; the stream just ended after {shown(seen.text)}")
+    if not seen.text.strip():
+        raise seen.fail("some text before the stream's end; it was empty")
+    if seen.finish_reason is None:
+        raise seen.fail("a finish_reason in the last chunk; there was none")
+    usage = check_usage(
+        lambda wanted: seen.fail(f"{wanted} in the stream"), seen.usage, check.max_tokens
+    )
+    return {
+        "first_token_seconds": first_token,
+        "seconds": seconds,
+        "finish_reason": seen.finish_reason,
+        "usage": usage,
+    }
+
+
+class _Seen:
+    """What a stream has carried so far."""
+
+    def __init__(self, asked: str) -> None:
+        self.asked = asked
+        self.text = ""
+        self.finish_reason: str | None = None
+        self.usage: Any = None
+        self.done = False
+
+    def fail(self, expected: str) -> CheckFailedError:
+        """Return the failure: what was asked and what was expected of the stream."""
+        return CheckFailedError(f"{self.asked}: expected {expected}")
+
+    def take(self, event: str) -> None:
+        """Take in one event."""
+        if self.done:
+            raise self.fail(f"nothing after {DONE}; got {shown(event)}")
+        if event == DONE:
+            self.done = True
+            return
+        try:
+            chunk = json.loads(event)
+            if "error" in chunk:
+                raise self.fail(f"no error inside the stream; got {shown(event)}")
+            self.usage = chunk.get("usage") or self.usage
+            for choice in chunk["choices"][:1]:
+                self.text += choice["delta"].get("content") or ""
+                self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.fail(f"chat completion chunks; got {shown(event)}") from error

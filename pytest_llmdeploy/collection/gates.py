@@ -1,0 +1,143 @@
+"""The items of one gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmdeploy.collection.items import StageItem
+from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
+from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.gates.cases import Case
+from pytest_llmdeploy.verdicts import Verdict
+from pytest_llmdeploy.verdicts.pass_rate import judge_pass_rate
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.assembly import GatePlan
+
+GATE = "gate"
+"""Name of the item that gives the verdict on a whole suite; no case may have it."""
+
+
+class CaseItem(StageItem):
+    """One case of a gate."""
+
+    def __init__(self, *, plan: GatePlan, case: Case, **kwargs: Any) -> None:
+        super().__init__(
+            stage="gates",
+            loaded=plan.loaded,
+            line=case_line(case),
+            measure=partial(measure_case, plan, case),
+            **kwargs,
+        )
+        self.plan = plan
+        self.case = case
+        self.extra_keyword_matches.update(case.tags)
+
+    def counts_for_gate(self) -> None:
+        """Let the gate decide: its item runs too, and allows for some misses."""
+        self.counted = True
+
+
+class GateItem(StageItem):
+    """The verdict on a whole suite; asks every case of it, selected or not."""
+
+    def __init__(self, *, plan: GatePlan, **kwargs: Any) -> None:
+        super().__init__(
+            stage="gates",
+            loaded=plan.loaded,
+            line=plan.loaded.where("gates", plan.name)[1],
+            measure=partial(measure_gate, plan),
+            **kwargs,
+        )
+        self.plan = plan
+
+
+def suite_items(parent: pytest.Collector, plan: Callable[[], GatePlan]) -> list[pytest.Item]:
+    """Return an item per case and the gate's own, last."""
+    try:
+        ready = plan()
+    except MissingExtraError as error:
+        return [_missing_item(parent, str(error))]
+    items: list[pytest.Item] = [
+        CaseItem.from_parent(parent, name=case_id, plan=ready, case=case)
+        for case_id, case in ready.suite.cases.items()
+    ]
+    return [*items, GateItem.from_parent(parent, name=GATE, plan=ready)]
+
+
+class MissingItem(pytest.Item):
+    """Stands for a suite whose optional packages are not installed: an error, not a silence."""
+
+    def __init__(self, *, reason: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reason = reason
+        self.add_marker("gates")
+
+    def setup(self) -> None:
+        """Say what to install."""
+        pytest.fail(self.reason, pytrace=False)
+
+    def runtest(self) -> None:
+        """Not reached."""
+
+
+def _missing_item(parent: pytest.Collector, reason: str) -> pytest.Item:
+    return MissingItem.from_parent(parent, name=GATE, reason=reason)
+
+
+def case_line(case: Case) -> int:
+    """Return the 1-based line that a case's source names; 0 where it names none."""
+    _, _, line = case.source.rpartition(":")
+    return int(line) if line.isdigit() else 0
+
+
+def measure_case(plan: GatePlan, case: Case) -> Measurement:
+    """Wait for one case's result."""
+    result = plan.result(case.id)
+    return Measurement(
+        Verdict(result["verdict"]),
+        result["reason"],
+        {**result, "explanation": explain(case, result)},
+    )
+
+
+def measure_gate(plan: GatePlan) -> Measurement:
+    """Wait for all results of the suite and judge its pass rate."""
+    results = plan.results()
+    if set(results) != set(plan.suite.cases):
+        raise NotMeasuredError(f"{len(results)} results for {len(plan.suite.cases)} cases")
+    outcomes = [
+        (case.weight, Verdict(results[case_id]["verdict"]))
+        for case_id, case in plan.suite.cases.items()
+    ]
+    config = plan.config
+    judged = judge_pass_rate(outcomes, config.min_pass_rate, config.max_error_rate)
+    detail = {
+        "pass_rate": judged.pass_rate,
+        "min_pass_rate": config.min_pass_rate,
+        "passed": judged.passed,
+        "failed": judged.failed,
+        "errors": judged.errors,
+        "total": judged.total,
+        "error_rate": judged.error_rate,
+    }
+    return Measurement(judged.verdict, judged.reason, detail)
+
+
+def explain(case: Case, result: Mapping[str, Any]) -> str:
+    """Return what was asked and what came back, for a person to act on."""
+    lines = [f"  case: {case.source}"]
+    lines += [f"  {message['role']}: {message['content']}" for message in result["messages"]]
+    for number, sample in enumerate(result["samples"], 1):
+        which = f" {number}" if len(result["samples"]) > 1 else ""
+        if sample.get("error"):
+            lines.append(f"  no answer{which}: {sample['error']}")
+            continue
+        lines.append(f"  answer{which}: {sample['text']!r} ({sample['latency']:.2f} s)")
+        for check in sample["assertions"]:
+            lines.append(f"    {'ok  ' if check['passed'] else 'FAIL'} {check['reason']}")
+    return "\n".join(lines)

@@ -1,0 +1,51 @@
+"""Keeps tests of changing stages away from protected environments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmdeploy.collection.items import StageItem
+from pytest_llmdeploy.config.models import READING_STAGES
+from pytest_llmdeploy.errors import ProtectedEnvironmentError
+from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.options import config_path
+from pytest_llmdeploy.platforms.kubeconfig import current_context
+from pytest_llmdeploy.protection import names_stage, refusal
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.session import LLMDeploySession
+
+
+def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
+    """Skip or stop `item` where it must not touch the environment.
+
+    A test that the marker expression did not ask for is skipped with the reason; one that was
+    asked for, but without all that a protected environment demands, is an error.
+    """
+    stages = {marker.name for marker in item.iter_markers()} & set(MARKERS) - READING_STAGES
+    if not stages:
+        return
+    if isinstance(item, StageItem):
+        loaded = item.loaded
+    else:
+        path = config_path(session.config)
+        if not path.is_file():
+            return
+        loaded = session.assembly.load(path)
+    expression = session.config.getoption("markexpr")
+    for stage in sorted(stages):
+        reason = refusal(
+            stage,
+            loaded.environment_name,
+            loaded.environment,
+            marker_expression=expression,
+            image=session.run.image,
+            context=current_context(),
+        )
+        if reason is None:
+            continue
+        if names_stage(expression, stage):
+            raise ProtectedEnvironmentError(reason)
+        pytest.skip(reason)

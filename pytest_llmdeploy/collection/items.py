@@ -1,0 +1,136 @@
+"""Test items of the stages: measure in setup, judge in call.
+
+What cannot be measured raises in setup and so is a pytest *error*; a FAIL raises in call and so is
+a *failure*. The two never mix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError
+from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from _pytest._code.code import ExceptionInfo, TerminalRepr
+
+    from pytest_llmdeploy.assembly import GatePlan
+    from pytest_llmdeploy.config.loader import LoadedConfig
+
+
+class FAIL(Exception):  # noqa: N818 - its name is what pytest prints in front of the reason
+    """Measured, and not good enough."""
+
+
+class INCONCLUSIVE(Exception):  # noqa: N818
+    """Measured, but not enough to tell."""
+
+
+class ERROR(Exception):  # noqa: N818
+    """Could not be measured."""
+
+
+for _shown in (FAIL, INCONCLUSIVE, ERROR):
+    _shown.__module__ = "builtins"  # printed without a module path
+
+
+class StageItem(pytest.Item):
+    """One question of a stage."""
+
+    def __init__(
+        self,
+        *,
+        stage: str,
+        loaded: LoadedConfig,
+        line: int,
+        measure: Callable[[], Measurement],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.stage = stage
+        self.loaded = loaded
+        self.line = line
+        self.measure = measure
+        self.measurement: Measurement | None = None
+        self.counted = False
+        """The gate's own item decides about this item's failure."""
+        self.add_marker(stage)
+
+    @property
+    def title(self) -> str:
+        """The item's path within its stage."""
+        names = [node.name for node in self.listchain() if isinstance(node, SuiteNode)]
+        return "::".join([*names, self.name])
+
+    def setup(self) -> None:
+        """Measure."""
+        try:
+            self.measurement = self.measure()
+        except NotMeasuredError as error:
+            self.measurement = Measurement(Verdict.ERROR, str(error))
+            raise ERROR(str(error)) from error
+        if self.measurement.verdict is Verdict.ERROR:
+            raise ERROR(self._explained(self.measurement))
+
+    def runtest(self) -> None:
+        """Turn the verdict into pytest's outcome."""
+        assert self.measurement is not None
+        text = self._explained(self.measurement)
+        if self.measurement.verdict is Verdict.FAIL:
+            raise FAIL(text)
+        if self.measurement.verdict is Verdict.INCONCLUSIVE:
+            if self.loaded.policy.inconclusive == "skip":
+                pytest.skip(f"INCONCLUSIVE: {text}")
+            raise INCONCLUSIVE(text)
+
+    @staticmethod
+    def _explained(measurement: Measurement) -> str:
+        explanation = measurement.detail.get("explanation")
+        return f"{measurement.reason}\n{explanation}" if explanation else measurement.reason
+
+    def repr_failure(  # type: ignore[override]
+        self, excinfo: ExceptionInfo[BaseException]
+    ) -> str | TerminalRepr:
+        """Show the reason alone: our own traceback tells the reader nothing."""
+        expected = (FAIL, INCONCLUSIVE, ERROR, LLMDeployError)
+        if isinstance(excinfo.value, expected):
+            return self._repr_failure_py(excinfo, style="value")
+        return super().repr_failure(excinfo)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Name the line of the file that asks the question."""
+        return self.path, max(self.line - 1, 0), f"{self.stage}::{self.title}"
+
+
+class SuiteNode(pytest.Collector):
+    """One gate: an item per case, then the gate's own."""
+
+    def __init__(self, *, plan: Callable[[], GatePlan], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._plan = plan
+
+    def collect(self) -> list[pytest.Item]:
+        """Return the items of the suite."""
+        from pytest_llmdeploy.collection.gates import suite_items
+
+        return suite_items(self, self._plan)
+
+    def repr_failure(  # type: ignore[override]  # pytest's own collectors narrow it alike
+        self, excinfo: ExceptionInfo[BaseException]
+    ) -> str | TerminalRepr:
+        """Show what is wrong with a case file, without our traceback."""
+        return shown_plainly(self, excinfo)
+
+
+def shown_plainly(
+    node: pytest.Collector, excinfo: ExceptionInfo[BaseException]
+) -> str | TerminalRepr:
+    """Return the text of an error of ours alone; pytest's own rendering for all others."""
+    if isinstance(excinfo.value, LLMDeployError):
+        return str(excinfo.value)
+    return pytest.Collector.repr_failure(node, excinfo)

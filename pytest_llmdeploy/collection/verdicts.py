@@ -1,0 +1,102 @@
+"""Puts the verdict of a test on its pytest report, as builtins that cross process borders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmdeploy.collection.items import StageItem
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.events import Measurement, VerdictEvent
+from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.assembly import Assembly
+    from pytest_llmdeploy.config.loader import LoadedConfig
+
+
+def attach_verdict(
+    assembly: Assembly, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> None:
+    """Redact the report, and add the verdict once it is known: after call, or a failed setup."""
+    _redact(assembly, report)
+    error = call.excinfo.value if call.excinfo else None
+    if isinstance(error, NotMeasuredError) and report.when == "call":
+        report.when = "setup"  # not measured is an error, never a failure
+    if report.when == "teardown" or (report.when == "setup" and report.passed):
+        return
+    event = _event(assembly, item, report, error)
+    if event is None:
+        return
+    # From the item they also reach the teardown report, which is where JUnit takes them from.
+    properties = [("llmdeploy_stage", event.stage), ("llmdeploy_verdict", str(event.verdict))]
+    item.user_properties += properties
+    report.user_properties += properties
+    report.llmdeploy = event.to_dict()  # type: ignore[attr-defined]
+    if event.counted:
+        report.outcome = "skipped"
+        report.wasxfail = f"counted by the gate: {event.reason}"
+        report.llmdeploy_counted = True  # type: ignore[attr-defined]
+
+
+def _redact(assembly: Assembly, report: pytest.TestReport) -> None:
+    redact = assembly.redact
+    report.sections = [(title, redact(text)) for title, text in report.sections]
+    if report.longrepr is not None:
+        shown = str(report.longrepr)
+        if redact(shown) != shown:
+            if isinstance(report.longrepr, tuple):
+                path, line, reason = report.longrepr
+                report.longrepr = (path, line, redact(reason))
+            else:
+                report.longrepr = redact(shown)
+
+
+def _event(
+    assembly: Assembly, item: pytest.Item, report: pytest.TestReport, error: BaseException | None
+) -> VerdictEvent | None:
+    """Return the verdict of an item of ours, or of a user's test with one of our markers."""
+    duration = getattr(report, "duration", 0.0)
+    if isinstance(item, StageItem):
+        measured = item.measurement
+        if measured is None:  # setup ended before anything was measured, as by Ctrl-C
+            measured = Measurement(Verdict.ERROR, str(error or "interrupted"))
+        reason, stage, name = measured.reason, item.stage, item.title
+        verdict, detail = measured.verdict, dict(measured.detail)
+        seconds = detail.pop("duration", duration)
+        loaded: LoadedConfig | None = item.loaded
+        counted = item.counted and verdict in (Verdict.FAIL, Verdict.ERROR)
+    else:
+        stages = [marker.name for marker in item.iter_markers() if marker.name in MARKERS]
+        if not stages:
+            return None
+        stage, name, detail, seconds, counted = stages[0], item.name, {}, duration, False
+        loaded = assembly.default
+        verdict = _users_verdict(report)
+        reason = str(error) if error is not None else "as expected"
+        if report.skipped:
+            return None
+    redact = assembly.redact
+    service = assembly.service_if_known(loaded) if loaded else None
+    return VerdictEvent(
+        nodeid=item.nodeid,
+        stage=stage,
+        name=name,
+        verdict=verdict,
+        reason=redact(reason),
+        duration=seconds,
+        environment=loaded.environment_name if loaded else "",
+        service=loaded.service.name if loaded else "",
+        version=service.version if service else None,
+        counted=counted,
+        scripted=bool(service and service.scripted),
+        detail=assembly.redact.deep(detail),
+    )
+
+
+def _users_verdict(report: pytest.TestReport) -> Verdict:
+    if report.passed:
+        return Verdict.PASS
+    return Verdict.ERROR if report.when == "setup" else Verdict.FAIL

@@ -1,0 +1,1 @@
+"""The llmdeploy command, one subcommand a module."""

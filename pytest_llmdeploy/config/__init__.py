@@ -1,0 +1,4 @@
+"""llmdeploy.yaml: its models, loading, variables and JSON Schema.
+
+Knows nothing of pytest or of stages.
+"""

@@ -1,0 +1,304 @@
+"""The shape of ``llmdeploy.yaml``: one frozen model per section, documented field by field.
+
+The field docstrings become the descriptions of the JSON Schema that editors show.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
+STAGES = ("health", "smoke", "gates", "load", "blue_green", "canary", "rollback", "monitor")
+"""Every stage of a release, in the order in which a run performs them; each is a marker."""
+READING_STAGES = frozenset({"health", "smoke", "gates"})
+"""The stages that only read from a service, and so may run against a protected environment."""
+
+
+class Section(BaseModel):
+    """A mapping of the file: unknown keys are errors, values cannot change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        # pydantic would read true as 1: "timeout: true" is a mistake, not a second.
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation in {int, float, float | None}:
+            kind = "whole number" if field.annotation is int else "number"
+            raise ValueError(f"expected a {kind}, got {str(value).lower()}")
+        return value
+
+
+def _unique_names(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two checks are named '{name}': a name is a test's name")
+        seen.add(name)
+
+
+class ServiceConfig(Section):
+    """The LLM service under test, as its users see it."""
+
+    name: Name = "llm-service"
+    """Name of the service in reports."""
+    model: str | None = None
+    """Model name sent with each request; without it the first one that /v1/models lists."""
+    base_path: str = Field(default="/v1", pattern=r"^(/[^/?#\s]+)*$")
+    """Path in front of the OpenAI-compatible routes, such as /v1 or /openai/v1."""
+    api_key: HeaderValue | None = None
+    """Bearer token; write ${VARIABLE}, never the key itself."""
+    headers: dict[HeaderName, HeaderValue] = {}
+    """Further request headers, sent with every request."""
+    version_header: str | None = None
+    """Response header that names the version which answered, such as x-llm-version."""
+    timeout: Seconds = 60.0
+    """Seconds until one request is given up; checks have their own."""
+    verify_tls: bool = True
+    """Verify the server's certificate; false is for throwaway clusters only."""
+    ca_file: str | None = None
+    """PEM file of the authority that signed the server's certificate, relative to this file."""
+
+
+def _split_command(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+class ReferenceConfig(Section):
+    """The reference LLM service that this package ships, for trying out and rehearsals."""
+
+    engine: Literal["smollm2", "scripted"] = "smollm2"
+    """smollm2: a real 135M model through llama.cpp; scripted: fixed answers at a paced rate."""
+    version: str = "1.0.0"
+    """Version that the service reports in its x-llm-version header."""
+    parallel: int = Field(default=4, ge=1, le=64)
+    """Requests that the real engine decodes at once."""
+    faults: tuple[str, ...] = ()
+    """Planted faults, such as error-500=0.02; see docs/reference-service.md."""
+
+
+class EnvironmentConfig(Section):
+    """One place where the service runs, and what differs there from the base sections."""
+
+    platform: Literal["local", "kind", "kubernetes"] = "local"
+    """Where the service runs: this machine, a kind cluster, or a Kubernetes cluster that exists."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
+    """Address at which the service already answers; with it nothing is started."""
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_split_command)] = Field(
+        default=None, min_length=1
+    )
+    """Command that starts the service on this machine; {port} is replaced by a free port."""
+    reference: ReferenceConfig | None = None
+    """Start the reference service instead of a command."""
+    variables: dict[str, str] = {}
+    """Further environment variables for the started process."""
+    ready_path: str = Field(default="/ready", pattern=r"^/\S*$")
+    """Path that answers 200 once the started service can serve."""
+    ready_timeout: Seconds = 60.0
+    """Seconds until a started service must be ready."""
+    stop_timeout: Seconds = 10.0
+    """Seconds that a stopped service has to finish what it is answering before it is killed."""
+    protected: bool = False
+    """Refuse changes unless -m names the stage, an image is given and the context matches."""
+    context: str | None = None
+    """Name of the kubeconfig context; a protected cluster is changed through no other one."""
+    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """Kubernetes namespace of the service."""
+    service: dict[str, Any] = {}
+    """Values of the base section 'service' that differ here."""
+    health: dict[str, Any] = {}
+    """Values of the base section 'health' that differ here."""
+    smoke: dict[str, Any] = {}
+    """Values of the base section 'smoke' that differ here."""
+    gates: dict[str, Any] = {}
+    """Values of the base section 'gates' that differ here."""
+    policy: dict[str, Any] = {}
+    """Values of the base section 'policy' that differ here."""
+
+    @model_validator(mode="after")
+    def _one_way_to_the_service(self) -> EnvironmentConfig:
+        ways = [key for key in ("url", "command", "reference") if getattr(self, key) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"give one of url, command and reference, not {' and '.join(ways)}")
+        if self.platform != "local" and {"command", "reference"} & set(ways):
+            raise ValueError(f"{ways[0]} starts a process here: it needs platform: local")
+        if self.platform == "local" and not ways:
+            raise ValueError(
+                "give the service's address (url:), a command that starts it (command:) "
+                "or the reference service (reference: {})"
+            )
+        if self.platform == "kubernetes" and self.protected and self.context is None:
+            raise ValueError("a protected cluster needs context: the kubeconfig context's name")
+        return self
+
+
+class HttpCheck(Section):
+    """One request and what its answer must be."""
+
+    name: Name
+    """Name of the check; it becomes the test's name."""
+    path: str = Field(pattern=r"^/\S*$")
+    """Path below the service's address."""
+    method: Literal["GET", "HEAD", "POST"] = "GET"
+    """HTTP method."""
+    body: Any = None
+    """JSON body of a POST."""
+    status: int = Field(default=200, ge=100, le=599)
+    """Expected status code."""
+    fields: dict[str, Any] = Field(default={}, alias="json")
+    """Fields that the JSON answer must have with these values; a dotted name reaches inside."""
+    contains: str | None = None
+    """Text that the answer must contain."""
+    timeout: Seconds = 5.0
+    """Deadline of the whole check in seconds."""
+
+
+class HealthConfig(Section):
+    """Is it up? Each check is one test."""
+
+    checks: tuple[HttpCheck, ...] = (
+        HttpCheck(name="health", path="/health"),
+        HttpCheck(name="ready", path="/ready"),
+    )
+    """Requests to make; default: GET /health and GET /ready answer 200."""
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> HealthConfig:
+        _unique_names(check.name for check in self.checks)
+        return self
+
+
+SMOKE_KINDS = ("models", "completion", "stream", "bad-request", "version-header", "tls", "http")
+
+
+class SmokeCheck(Section):
+    """One property of an OpenAI-compatible service; a bare name is a check with defaults."""
+
+    kind: Literal["models", "completion", "stream", "bad-request", "version-header", "tls", "http"]
+    """What to check; http is a request of your own (see 'request')."""
+    name: Name | None = None
+    """Name of the check, when its kind does not name it well enough."""
+    prompt: str = "Say hello in one short sentence."
+    """Question for completion and stream."""
+    max_tokens: int = Field(default=16, ge=1)
+    """Longest answer for completion and stream, in tokens."""
+    timeout: Seconds = 30.0
+    """Deadline of the whole check in seconds."""
+    first_token_timeout: Seconds = 15.0
+    """Deadline of a stream's first token in seconds."""
+    request: HttpCheck | None = None
+    """The request of kind: http."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: object) -> object:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _request_for_http(self) -> SmokeCheck:
+        if (self.kind == "http") != (self.request is not None):
+            raise ValueError("'request' belongs to kind: http, and kind: http needs it")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name of the check's test."""
+        return self.name or (self.request.name if self.request else self.kind)
+
+
+class SmokeConfig(Section):
+    """Does it work at all? Each check is one test."""
+
+    checks: tuple[SmokeCheck, ...] | None = None
+    """Checks to make; default: all that apply to the service's address and version_header."""
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> SmokeConfig:
+        _unique_names(check.title for check in self.checks or ())
+        return self
+
+
+class ModelEndpoint(Section):
+    """Another model endpoint than the environment's service."""
+
+    base_url: str = Field(pattern=r"^https?://\S+$")
+    """Base URL of its OpenAI-compatible API, with /v1 where it has one."""
+    model: str
+    """Model name."""
+    api_key: HeaderValue | None = None
+    """Bearer token; write ${VARIABLE}."""
+    headers: dict[HeaderName, HeaderValue] = {}
+    """Further request headers."""
+
+
+class SuiteConfig(Section):
+    """One gate: cases, how to ask them, and how good the answers must be."""
+
+    cases: Annotated[
+        tuple[str | dict[str, Any], ...],
+        BeforeValidator(lambda v: [v] if isinstance(v, str | dict) else v),
+    ] = Field(min_length=1)
+    """Case files (JSON, JSONL, CSV, YAML; globs too; relative to this file) or cases in place."""
+    prompt: str | dict[str, str] | tuple[dict[str, Any], ...] | None = None
+    """Jinja2 template, list of messages, or {file: path}; a case's own prompt wins."""
+    system: str | None = None
+    """System message (a Jinja2 template too) put in front of a text prompt."""
+    checks: tuple[str | dict[str, Any], ...] = Field(default=(), alias="assert")
+    """Assertions for every case, before the case's own."""
+    parameters: dict[str, Any] = {}
+    """Sampling parameters of the request, such as temperature, max_tokens, seed."""
+    endpoint: ModelEndpoint | None = None
+    """Ask this model instead of the environment's service."""
+    repeats: int = Field(default=1, ge=1, le=1000)
+    """How often each case is asked; a case's own number wins."""
+    min_pass_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Weighted share of the cases that must pass for the gate to pass."""
+    max_error_rate: Rate = 0.0
+    """Share of the cases that may stay unanswered (timeouts, 5xx) before the gate is an ERROR."""
+    concurrency: int = Field(default=20, ge=1, le=1000)
+    """Requests in flight at once, over all test processes."""
+    retries: int = Field(default=3, ge=0, le=20)
+    """Further attempts after 429, 5xx and broken connections; Retry-After is honoured."""
+    timeout: Seconds | None = None
+    """Seconds until one request is given up; default: service.timeout."""
+
+
+class PolicyConfig(Section):
+    """How verdicts turn into test outcomes."""
+
+    inconclusive: Literal["fail", "skip"] = "fail"
+    """Outcome of an INCONCLUSIVE test; a skip still makes the run's exit code 11."""
+
+
+class FileConfig(Section):
+    """Describes the service, its environments and the stages of its release."""
+
+    service: ServiceConfig = ServiceConfig()
+    """The LLM service under test."""
+    environments: dict[Name, EnvironmentConfig] = Field(min_length=1)
+    """Where the service runs, by name; --env chooses one (default: local)."""
+    health: HealthConfig = HealthConfig()
+    """Health checks; left out: the default ones; checks: [] runs none."""
+    smoke: SmokeConfig = SmokeConfig()
+    """Smoke checks; left out: the default ones; checks: [] runs none."""
+    gates: dict[Name, SuiteConfig] = {}
+    """Quality gates by name."""
+    policy: PolicyConfig = PolicyConfig()
+    """How verdicts turn into test outcomes."""

@@ -1,0 +1,66 @@
+"""Errors, by what their reader must do. A FAIL is a verdict, not an exception of this tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class LLMDeployError(Exception):
+    """Base of every error that this package raises on purpose; its text is meant for the user."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a file that the user wrote."""
+
+    file: str
+    """Path as the user would write it."""
+    line: int
+    """1-based; 0 when the problem has no line of its own."""
+    where: str
+    """Dotted path of the key, such as ``gates.capitals.cases``; empty for the whole file."""
+    message: str
+    """What is wrong, and a suggestion."""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return (
+            f"{place}: {self.where}: {self.message}" if self.where else f"{place}: {self.message}"
+        )
+
+
+class ConfigError(LLMDeployError):
+    """Mend the file: carries every problem found, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        if not problems:
+            raise ValueError("a ConfigError needs at least one problem")
+        self.problems = tuple(dict.fromkeys(sorted(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class MissingExtraError(LLMDeployError):
+    """Install something: a stage was asked for whose optional packages are absent."""
+
+    def __init__(self, what: str, extra: str, module: str) -> None:
+        super().__init__(
+            f"{what} needs the package '{module}', which is not installed: "
+            f"pip install 'pytest-llmdeploy[{extra}]'"
+        )
+
+
+class NotMeasuredError(LLMDeployError):
+    """Look at the infrastructure: the question could not be answered, so the verdict is ERROR."""
+
+
+class PlatformError(NotMeasuredError):
+    """Look at the service's log: the version to test could not be brought up."""
+
+
+class UnreachableError(NotMeasuredError):
+    """Mend the endpoint or its credentials: every request would be refused alike."""
+
+
+class ProtectedEnvironmentError(NotMeasuredError):
+    """Name the change explicitly: a protected environment was about to be changed."""

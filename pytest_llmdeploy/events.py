@@ -1,0 +1,51 @@
+"""What a run tells its reports: frozen events of builtins, so that they cross process borders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pytest_llmdeploy.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What a stage found out about one question."""
+
+    verdict: Verdict
+    reason: str
+    """One sentence that a person can act on; says what was asked and what came back."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers and texts behind the verdict, as builtins."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictEvent:
+    """The verdict of one test item."""
+
+    nodeid: str
+    stage: str
+    name: str
+    """Path within the stage, such as ``capitals::france``."""
+    verdict: Verdict
+    reason: str
+    duration: float
+    """Seconds."""
+    environment: str
+    service: str
+    version: str | None
+    counted: bool = False
+    """The verdict is counted by a gate whose own item decides."""
+    scripted: bool = False
+    """The answers came from a scripted engine: no model was judged."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return builtins only."""
+        return {**asdict(self), "verdict": str(self.verdict), "detail": dict(self.detail)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> VerdictEvent:
+        """Rebuild an event that came from another process."""
+        return cls(**{**data, "verdict": Verdict(data["verdict"])})

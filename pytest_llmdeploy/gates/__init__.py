@@ -1,0 +1,1 @@
+"""The quality-gate stage: cases, prompts, assertions, scores. Reaches models through ports."""

@@ -1,0 +1,21 @@
+"""Assertion types on one answer, a family a module, behind one registry.
+
+Nothing here asks a model or knows a file; what users wrote comes in, results come out.
+"""
+
+from pytest_llmdeploy.gates.assertions.registry import AssertionRegistry, evaluate
+from pytest_llmdeploy.gates.assertions.spec import (
+    AssertionContext,
+    AssertionResult,
+    AssertionSpec,
+    NotEvaluable,
+)
+
+__all__ = [
+    "AssertionContext",
+    "AssertionRegistry",
+    "AssertionResult",
+    "AssertionSpec",
+    "NotEvaluable",
+    "evaluate",
+]

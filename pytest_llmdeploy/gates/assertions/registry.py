@@ -1,0 +1,170 @@
+"""The assertion types that a run knows, and the two ways in which people write assertions."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_llmdeploy.config.sentences import shown, suggestion, unknown_key
+from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.gates.assertions import functions, pattern, refusal, runtime, structured, text
+from pytest_llmdeploy.gates.assertions.spec import (
+    AssertionContext,
+    AssertionResult,
+    AssertionSpec,
+    AssertionType,
+    BadValue,
+    NotEvaluable,
+)
+from pytest_llmdeploy.gates.wording import quote
+from pytest_llmdeploy.ports import Answer
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_HEAD = r"(not-)?([A-Za-z][A-Za-z0-9_-]*)\s*(?:\(([^()]*)\))?"
+_KEY = re.compile(_HEAD)
+_TEXT = re.compile(_HEAD + r"\s*(?::(.*))?", re.DOTALL)
+_FIELDS = ("type", "value", "threshold", "weight")
+_HELP = "write 'type: value', such as 'icontains: Paris'"
+
+
+class AssertionRegistry:
+    """The built-in assertion types and those that a project registered."""
+
+    def __init__(self) -> None:
+        families = (text, structured, pattern, runtime, refusal, functions)
+        self._types: dict[str, AssertionType] = {}
+        for family in families:
+            self._types.update(family.TYPES)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every type, sorted, without ``not-``."""
+        return tuple(sorted(self._types))
+
+    def register(self, name: str, function: functions.UserFunction) -> None:
+        """Add a type whose check is `function(output, context)`, as for the type python.
+
+        Any value may stand in the file; the function finds it in ``context.value``.
+        """
+        if not _NAME.fullmatch(name) or name.startswith("not-"):
+            raise ValueError(
+                f"{name!r} cannot name an assertion type: use a-z, 0-9, - and _, without 'not-'"
+            )
+        if name in self._types:
+            raise ValueError(f"the assertion type {name!r} exists already")
+        self._types[name] = functions.named(name, function)
+
+    def parse(
+        self, raw: object, source: str, *, where: str = "", column: bool = False
+    ) -> AssertionSpec:
+        """Return the assertion that a user wrote as text or mapping.
+
+        `source` is ``file:line`` and `where` the key, both for messages. In a CSV `column` a text
+        that does not begin with a known type is the expected answer itself.
+        Raises ConfigError.
+        """
+        try:
+            return self._parse(raw, source, column)
+        except BadValue as error:
+            file, _, line = source.rpartition(":")
+            raise ConfigError([Problem(file, int(line), where, str(error))]) from error
+
+    def evaluate(
+        self, spec: AssertionSpec, answer: Answer, context: AssertionContext
+    ) -> AssertionResult:
+        """Judge one answer; see `evaluate` of this module."""
+        return evaluate(spec, answer, context)
+
+    def _parse(self, raw: object, source: str, column: bool) -> AssertionSpec:
+        weight: Any = 1.0
+        if isinstance(raw, str):
+            head, value, threshold = self._from_text(raw.strip(), column)
+        elif isinstance(raw, Mapping):
+            head, value, threshold = self._from_mapping(raw)
+            weight = 1.0 if raw.get("weight") is None else raw["weight"]
+        else:
+            raise BadValue(f"an assertion is a text or a mapping, not {shown(raw)}: {_HELP}")
+        negated, name = head
+        label = f"not-{name}" if negated else name
+        if not _is_number(weight) or weight <= 0:
+            raise BadValue(f"{label}: weight must be a number above 0, got {shown(weight)}")
+        if threshold is not None and not _is_number(threshold):
+            raise BadValue(f"{label}: threshold must be a number, got {shown(threshold)}")
+        limit = None if threshold is None else float(threshold)
+        try:
+            check = self._types[name](value, limit)
+        except BadValue as error:
+            raise BadValue(f"{label}: {error}") from error
+        return AssertionSpec(name, value, limit, float(weight), negated, source, check)
+
+    def _from_text(self, written: str, column: bool) -> tuple[tuple[bool, str], Any, Any]:
+        match = _TEXT.fullmatch(written)
+        if column and (match is None or match[2] not in self._types):
+            return (False, "equals"), written, None
+        if match is None:
+            raise BadValue(f"{quote(written)} is not an assertion: {_HELP}")
+        value = None if match[4] is None else match[4].strip()
+        return self._head(match), value, _number(match[3])
+
+    def _from_mapping(self, raw: Mapping[Any, Any]) -> tuple[tuple[bool, str], Any, Any]:
+        unknown = [str(key) for key in raw if key not in _FIELDS]
+        threshold, value, kind_key = raw.get("threshold"), raw.get("value"), raw.get("type")
+        if "type" not in raw and "value" not in raw and len(unknown) == 1:
+            # YAML reads the text 'icontains: Paris' as a mapping of one key: meant is the text.
+            kind_key, value = unknown[0], next(raw[key] for key in raw if str(key) == unknown[0])
+            unknown = []
+        if unknown:
+            raise BadValue(f"the assertion has an {unknown_key(unknown[0], _FIELDS)}")
+        match = _KEY.fullmatch(kind_key) if isinstance(kind_key, str) else None
+        if match is None:
+            given = "no type" if kind_key is None else f"the type {shown(kind_key)}"
+            raise BadValue(f"the assertion has {given}: {_HELP}")
+        if match[3] is not None and threshold is not None:
+            raise BadValue(f"{kind_key}: the threshold is given twice")
+        value = value.strip() if isinstance(value, str) and "type" not in raw else value
+        return self._head(match), value, threshold if match[3] is None else _number(match[3])
+
+    def _head(self, match: re.Match[str]) -> tuple[bool, str]:
+        if match[2] not in self._types:
+            hint = suggestion(match[2], self._types)
+            hint = hint or f", expected one of: {', '.join(self.names)}"
+            raise BadValue(f"there is no assertion type {match[2]!r}{hint}")
+        return match[1] is not None, match[2]
+
+
+def evaluate(spec: AssertionSpec, answer: Answer, context: AssertionContext) -> AssertionResult:
+    """Judge one answer; raise NotEvaluable when that is impossible, ``not-`` or not."""
+    context = replace(context, answer=answer, value=spec.value, threshold=spec.threshold)
+    found = spec.check.judge(context)
+    if found.holds is None:
+        passed, score = False, 0.0
+    else:
+        score = float(found.holds) if found.score is None else found.score
+        if not 0 <= score <= 1:  # false for NaN as well
+            raise NotEvaluable(f"{spec.name}: the score is {score}, it must lie between 0 and 1")
+        passed = found.holds is not spec.negated
+        score = 1 - score if spec.negated else score
+    expected = f"expected the answer {'not ' if spec.negated else ''}{spec.check.expectation}"
+    reason = f"{expected}: met" if passed else f"{expected}, {found.came}"
+    return AssertionResult(spec.name, passed, score, reason, spec.weight)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )
+
+
+def _number(written: str | None) -> object:
+    """Return the number in the parentheses; what is none is returned for the message."""
+    if written is None:
+        return None
+    try:
+        return float(written)
+    except ValueError:
+        return written

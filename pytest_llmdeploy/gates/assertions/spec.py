@@ -1,0 +1,107 @@
+"""What an assertion is: how the user wrote it, how it looks at an answer, what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.ports import Answer, Message
+
+
+class NotEvaluable(NotMeasuredError):  # noqa: N818 - a state of the assertion, like its base's name
+    """The assertion could not be judged: neither a pass nor a fail, with or without ``not-``."""
+
+
+class BadValue(ValueError):  # noqa: N818 - never leaves this package
+    """What the user wrote for an assertion cannot work; the text says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssertionContext:
+    """What an assertion can look at besides the answer's text."""
+
+    answer: Answer
+    case_id: str
+    vars: Mapping[str, Any]
+    messages: Sequence[Message]
+    """The conversation that was sent."""
+    value: Any = None
+    """The assertion's own value; filled in by `evaluate`."""
+    threshold: float | None = None
+    """The assertion's own threshold; filled in by `evaluate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionResult:
+    """What one assertion said about one answer."""
+
+    type: str
+    """With ``not-`` where the assertion was negated."""
+    passed: bool
+    score: float
+    """0 to 1."""
+    reason: str
+    weight: float = 1.0
+    """Share in the sample's score; set from the assertion, whatever a user's function says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check saw, before ``not-`` is applied."""
+
+    holds: bool | None
+    """None fails with and without ``not-``: the question makes no sense for this answer."""
+    came: str
+    """What came, as the end of the sentence that `Check.expectation` begins."""
+    score: float | None = None
+    """0 to 1; None stands for 1 when it holds and 0 when it doesn't."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An assertion whose value has been validated and compiled."""
+
+    expectation: str
+    """Infinitive after "expected the answer", such as ``to contain "Paris"``."""
+    judge: Callable[[AssertionContext], Finding]
+
+
+class AssertionType(Protocol):
+    """A family of assertions: turns what the user wrote into a check."""
+
+    def __call__(self, value: Any, threshold: float | None) -> Check:
+        """Return the check; raise BadValue for what could never work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionSpec:
+    """One assertion as the user wrote it, validated."""
+
+    type: str
+    """Without ``not-``."""
+    value: Any
+    threshold: float | None
+    weight: float
+    negated: bool
+    source: str
+    """Where it was written, as ``file:line``."""
+    check: Check = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The type as it is written, with ``not-`` where negated."""
+        return f"not-{self.type}" if self.negated else self.type
+
+
+def without_threshold(prepare: Callable[[Any], Check]) -> AssertionType:
+    """Return the assertion type of a check that has no threshold."""
+
+    def checked(value: Any, threshold: float | None) -> Check:
+        if threshold is not None:
+            raise BadValue("it has no threshold")
+        return prepare(value)
+
+    return checked

@@ -1,0 +1,219 @@
+"""Raw cases of files to validated cases, with every problem of a case at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.sentences import shown, unknown_key
+from pytest_llmdeploy.config.yaml_reader import KeyPath
+from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.gates.assertions import AssertionRegistry, AssertionSpec
+from pytest_llmdeploy.gates.case import RESERVED_ID, Case, safe_id
+from pytest_llmdeploy.gates.readers.raw import RawCase
+from pytest_llmdeploy.gates.templates import (
+    TemplateError,
+    is_template,
+    message_problem,
+    render_tree,
+)
+
+_KEYS = (
+    "id",
+    "description",
+    "vars",
+    "prompt",
+    "assert",
+    "tags",
+    "weight",
+    "threshold",
+    "repeats",
+)
+MAX_REPEATS = 1000
+
+
+class CaseBuilder:
+    """Builds the cases of one suite; `problems` grows with what is wrong."""
+
+    def __init__(
+        self,
+        suite_name: str,
+        suite: SuiteConfig,
+        registry: AssertionRegistry,
+        where: Callable[..., tuple[str, int]],
+    ) -> None:
+        self.problems: list[Problem] = []
+        self._suite = suite
+        self._registry = registry
+        self._shared: list[AssertionSpec | tuple[object, str, str]] = []
+        for index, raw in enumerate(suite.checks):
+            file, line = where("gates", suite_name, "assert", index)
+            source, label = f"{file}:{line}", f"gates.{suite_name}.assert[{index}]"
+            if is_template(raw):
+                self._shared.append((raw, source, label))
+                continue
+            try:
+                self._shared.append(registry.parse(raw, source, where=label))
+            except ConfigError as error:
+                self.problems.extend(error.problems)
+
+    def build(self, raw: RawCase, row_prefix: str) -> Case | None:
+        """Return the case; None when something is wrong with it."""
+        before = len(self.problems)
+        data = raw.data
+        if not isinstance(data, dict):
+            message = f"a case is a mapping with vars, prompt and assert, got {shown(data)}"
+            self.problems.append(raw.problem((), message))
+            return None
+        for key in data:
+            if key not in _KEYS:
+                self.problems.append(raw.problem((key,), unknown_key(str(key), _KEYS)))
+        variables = self._variables(raw)
+        case = Case(
+            id=self._id(raw, row_prefix),
+            vars=variables,
+            prompt=self._prompt(raw),
+            assertions=self._assertions(raw, variables),
+            tags=self._tags(raw),
+            weight=self._number(raw, "weight", sys.float_info.max, "a weight of 0 would not count")
+            or 1.0,
+            threshold=self._number(raw, "threshold", 1, "a threshold of 0 would always pass"),
+            repeats=self._repeats(raw),
+            source=f"{raw.file}:{raw.line}",
+        )
+        return case if len(self.problems) == before else None
+
+    def _wrong(self, raw: RawCase, path: KeyPath, message: str) -> None:
+        self.problems.append(raw.problem(path, message))
+
+    def _id(self, raw: RawCase, row_prefix: str) -> str:
+        for key in ("id", "description"):
+            value = raw.data.get(key)
+            if isinstance(value, int) and not isinstance(value, bool) and key == "id":
+                value = str(value)
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                self._wrong(raw, (key,), f"expected text, got {shown(value)}")
+                return ""
+            case_id = safe_id(value)
+            if not case_id:
+                self._wrong(raw, (key,), f"{shown(value)} has nothing that can name a test")
+            elif case_id == RESERVED_ID:
+                self._wrong(raw, (key,), f"'{RESERVED_ID}' is the name of the suite's own item")
+            return case_id
+        return safe_id(f"{row_prefix}row-{raw.row}")
+
+    def _variables(self, raw: RawCase) -> dict[str, Any]:
+        value = raw.data.get("vars")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self._wrong(raw, ("vars",), f"expected a mapping, got {shown(value)}")
+            return {}
+        return value
+
+    def _prompt(self, raw: RawCase) -> str | tuple[Mapping[str, Any], ...] | None:
+        value = raw.data.get("prompt")
+        if value is None:
+            if self._suite.prompt is None:
+                self._wrong(raw, (), "the case has no prompt, and its suite has none either")
+            return None
+        if isinstance(value, str):
+            if not value.strip():
+                self._wrong(raw, ("prompt",), "the prompt is empty")
+            return value
+        if isinstance(value, dict):
+            message = "a case's prompt is a text or a list of messages; {file: ...} is the suite's"
+            self._wrong(raw, ("prompt",), message)
+        elif problem := message_problem(value):
+            self._wrong(raw, ("prompt",), problem)
+        else:
+            return tuple(value)
+        return None
+
+    def _assertions(self, raw: RawCase, variables: dict[str, Any]) -> tuple[AssertionSpec, ...]:
+        own = raw.data.get("assert")
+        if own is None:
+            own = []
+        elif isinstance(own, str | dict):
+            own = [own]
+        elif not isinstance(own, list):
+            self._wrong(raw, ("assert",), f"expected a list of assertions, got {shown(own)}")
+            return ()
+        before = len(self.problems)
+        specs = []
+        for shared in self._shared:
+            if isinstance(shared, AssertionSpec):
+                specs.append(shared)
+            else:
+                written, source, label = shared
+                note = f"{label}, for the case of {raw.file}:{raw.line}"
+                specs += self._parsed(written, variables, source, note, column=False)
+        for index, written in enumerate(own):
+            path = ("assert", index) if isinstance(raw.data.get("assert"), list) else ("assert",)
+            place = raw.problem(path, "")
+            source = f"{place.file}:{place.line}"
+            specs += self._parsed(written, variables, source, place.where, column=raw.column)
+        if not specs and not self._suite.checks and len(self.problems) == before:
+            self._wrong(raw, (), "the case has no assertion: it could never fail")
+        return tuple(specs)
+
+    def _parsed(
+        self, written: object, variables: dict[str, Any], source: str, label: str, *, column: bool
+    ) -> list[AssertionSpec]:
+        """Return the assertion with the case's variables filled in, or report its problem."""
+        try:
+            if is_template(written):
+                written = render_tree(written, variables)
+            return [self._registry.parse(written, source, where=label, column=column)]
+        except TemplateError as error:
+            file, _, line = source.rpartition(":")
+            self.problems.append(Problem(file, int(line), label, str(error)))
+        except ConfigError as error:
+            self.problems.extend(error.problems)
+        return []
+
+    def _tags(self, raw: RawCase) -> tuple[str, ...]:
+        value = raw.data.get("tags")
+        if value is None:
+            return ()
+        if isinstance(value, str):
+            value = [part for part in value.split(",") if part.strip()]
+        if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+            self._wrong(raw, ("tags",), f"expected a list of texts, got {shown(value)}")
+            return ()
+        tags = [tag.strip() for tag in value]
+        if not all(tags):
+            self._wrong(raw, ("tags",), "a tag is empty")
+        return tuple(dict.fromkeys(tags))
+
+    def _number(self, raw: RawCase, key: str, most: float, zero: str) -> float | None:
+        """Return a number above 0; `zero` is why 0 is refused."""
+        value = raw.data.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            self._wrong(raw, (key,), f"expected a number, got {shown(value)}")
+        elif value == 0:
+            self._wrong(raw, (key,), f"must be above 0: {zero}")
+        elif not 0 < value <= most:
+            limit = f" and at most {most:g}" if most == 1 else " and finite"
+            self._wrong(raw, (key,), f"must be above 0{limit}, got {shown(value)}")
+        else:
+            return float(value)
+        return None
+
+    def _repeats(self, raw: RawCase) -> int:
+        value = raw.data.get("repeats")
+        if value is None:
+            return self._suite.repeats
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._wrong(raw, ("repeats",), f"expected a whole number, got {shown(value)}")
+        elif not 1 <= value <= MAX_REPEATS:
+            self._wrong(raw, ("repeats",), f"must be 1 to {MAX_REPEATS}, got {value}")
+        else:
+            return value
+        return 1

@@ -1,0 +1,230 @@
+"""Ask the cases of all suites on one event loop, in a thread behind pytest's back.
+
+Items wait for their own result, so that pytest goes through them one by one while many requests
+are in flight. Under xdist every worker has an engine; the shared `CaseStore` deals each case to
+exactly one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
+from pytest_llmdeploy.gates.case import Case
+from pytest_llmdeploy.gates.store import CaseStore, Result
+from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
+from pytest_llmdeploy.liveness import Pulse
+from pytest_llmdeploy.ports import Message, Model
+from pytest_llmdeploy.verdicts import Verdict
+
+REFUSALS_IN_A_ROW = 5
+"""After so many requests refused alike, and none answered, the rest of a suite is not asked."""
+POLL_INTERVAL = 0.05
+"""Seconds between looks at what other workers have done."""
+ABANDONED_INTERVAL = 1.0
+"""Seconds between looks for workers that died with claimed cases."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a suite is, as far as this process knows."""
+
+    wanted: int = 0
+    finished: int = 0
+    failed: int = 0
+    in_flight: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass(slots=True)
+class _State:
+    """What the engine keeps for a suite it has been given."""
+
+    suite: Suite
+    progress: Progress
+    finished: set[str] = field(default_factory=set)
+    drive: Future[None] | None = None
+    refused: int = 0
+    answered: int = 0
+    broken: str | None = None
+
+
+class GateEngine:
+    """Deals out, asks and judges the cases of this run's suites; made on the first gate item."""
+
+    def __init__(self, record: Path, pulse: Path, workers: int) -> None:
+        self._pulse = Pulse(pulse)
+        self._workers = workers
+        self._states: dict[str, _State] = {}
+        self._news = threading.Condition()
+        self._record, self._pulse_path = record, pulse
+        self._reading = CaseStore(record, pulse)
+        self._writing = CaseStore(record, pulse)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="llmdeploy-gates", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Cancel what is in flight and end the thread."""
+        drives = [state.drive for state in self._states.values() if state.drive]
+        for drive in drives:
+            drive.cancel()
+        self._run(self._settled()).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+        self._reading.close()
+        self._writing.close()
+        self._pulse.stop()
+
+    async def _settled(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def want(self, suite: Suite, ids: Sequence[str]) -> None:
+        """Note that these cases of `suite` will be asked for; nothing is sent yet."""
+        positions = {case_id: position for position, case_id in enumerate(suite.cases)}
+        self._reading.add(suite.key, [(positions[case_id], case_id) for case_id in ids])
+        self._states[suite.key] = _State(suite, Progress(wanted=len(ids)))
+
+    def progress(self, key: str) -> Progress:
+        """Return how far the suite is."""
+        return self._states[key].progress
+
+    def result(
+        self, key: str, case_id: str, waiting: Callable[[Progress], None] = lambda _: None
+    ) -> Result:
+        """Return the result of one case, asking its suite's cases when that has not begun.
+
+        `waiting` is called every now and then while there is none.
+        """
+        state = self._states[key]
+        looked = time.monotonic()
+        if state.drive is None:
+            self._start(state)
+        while True:
+            if case_id in state.finished or self._workers > 1 or _ended(state):
+                result = self._reading.result(key, case_id)
+                if result is not None:
+                    return result
+            if time.monotonic() - looked > ABANDONED_INTERVAL or _ended(state):
+                looked = time.monotonic()
+                self._reading.release_abandoned(key)
+                if _ended(state):
+                    self._raise_crash(state)
+                    self._start(state)
+            with self._news:
+                if case_id not in state.finished:
+                    self._news.wait(POLL_INTERVAL)
+            waiting(state.progress)
+
+    def results(
+        self, key: str, waiting: Callable[[Progress], None] = lambda _: None
+    ) -> dict[str, Result]:
+        """Return the results of the whole suite by case id; blocks until there are all."""
+        for case_id in self._states[key].suite.cases:
+            self.result(key, case_id, waiting)
+        return self._reading.results(key)
+
+    def _start(self, state: _State) -> None:
+        state.drive = self._run(self._drive(state))
+
+    @staticmethod
+    def _raise_crash(state: _State) -> None:
+        """Let an unforeseen error of the drive surface in the item that waits for it."""
+        if state.drive is not None and not state.drive.cancelled():
+            state.drive.result()
+
+    async def _drive(self, state: _State) -> None:
+        """Claim and ask until no case of the suite is left to claim."""
+        suite = state.suite
+        share = max(1, math.ceil(suite.concurrency / self._workers))
+        model = suite.model()
+        slots = asyncio.Semaphore(share)
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                for case_id in self._writing.claim(suite.key, share - len(running)):
+                    ask = self._settle(state, suite.cases[case_id], model, slots)
+                    running.add(asyncio.create_task(ask))
+                state.progress.in_flight = len(running)
+                if not running:
+                    return
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            await model.aclose()
+
+    async def _settle(
+        self, state: _State, case: Case, model: Model, slots: asyncio.Semaphore
+    ) -> None:
+        """Ask one case as often as it wants, judge it and keep the result."""
+        suite = state.suite
+        messages: Sequence[Message] = []
+        try:
+            messages = suite.messages(case)
+            samples = await asyncio.gather(
+                *(self._sample(state, case, messages, model, slots) for _ in range(case.repeats))
+            )
+            result = judge_samples(case, samples)
+        except Exception as error:  # noqa: BLE001 - becomes the case's ERROR, with its traceback
+            reason = f"unexpected {type(error).__name__}: {error}"
+            samples = [unanswered(reason + "\n" + traceback.format_exc())]
+            result = judge_samples(case, samples) | {"reason": reason}
+        result["messages"] = [dict(message) for message in messages]
+        self._writing.finish(suite.key, case.id, suite.redact(result))
+        with self._news:
+            state.finished.add(case.id)
+            state.progress.finished += 1
+            state.progress.failed += result["verdict"] != Verdict.PASS
+            self._news.notify_all()
+
+    async def _sample(
+        self,
+        state: _State,
+        case: Case,
+        messages: Sequence[Message],
+        model: Model,
+        slots: asyncio.Semaphore,
+    ) -> Sample:
+        suite = state.suite
+        async with slots:
+            if state.broken:
+                return unanswered(state.broken)
+            try:
+                answer = await model.ask(messages, suite.parameters, suite.timeout)
+            except UnreachableError as error:
+                state.refused += 1
+                if state.refused >= REFUSALS_IN_A_ROW and not state.answered:
+                    state.broken = (
+                        f"not asked, because {state.refused} requests were refused alike: {error}"
+                    )
+                return unanswered(str(error))
+            except NotMeasuredError as error:
+                return unanswered(str(error))
+            state.answered += 1
+        return await suite.sample(case, messages, answer)
+
+
+def _ended(state: _State) -> bool:
+    return state.drive is not None and state.drive.done()

@@ -1,0 +1,91 @@
+"""From the assertions of one answer to its score, and from answers to the case's verdict. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.gates.assertions import AssertionResult
+from pytest_llmdeploy.verdicts import Verdict
+
+TOLERANCE = 1e-9
+"""A score this little below a threshold reaches it: means of thirds are no exact numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScore:
+    """How good one answer was."""
+
+    passed: bool
+    score: float
+    """Weighted mean of its assertions' scores, 0 to 1."""
+    reason: str
+    """The first failed assertion's reason, or that all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaseVerdict:
+    """PASS, FAIL or ERROR of one case."""
+
+    verdict: Verdict
+    score: float | None
+    """Mean of its samples' scores; None when the verdict is ERROR."""
+    reason: str
+
+
+def score_sample(results: Sequence[AssertionResult], threshold: float | None) -> SampleScore:
+    """Return the score of one answer.
+
+    Without `threshold` every assertion must pass; with it the score alone decides. No result at
+    all is a NotMeasuredError: what asserts nothing cannot pass.
+    """
+    if not results:
+        raise NotMeasuredError("the answer was judged by no assertion")
+    total = math.fsum(result.weight for result in results)
+    score = min(1.0, math.fsum(result.weight * result.score for result in results) / total)
+    failed = [result for result in results if not result.passed]
+    passed = not failed if threshold is None else _reaches(score, threshold)
+    if not failed:
+        reason = f"{len(results)} of {len(results)} assertions passed"
+    else:
+        more = f" (and {len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        reason = f"{failed[0].type}: {failed[0].reason}{more}"
+    if threshold is not None:
+        sign = ">=" if passed else "<"
+        reason = f"score {score:.3f} {sign} threshold {threshold:g}; {reason}"
+    return SampleScore(passed, score, reason)
+
+
+def judge_case(
+    samples: Sequence[SampleScore | NotMeasuredError], threshold: float | None = None
+) -> CaseVerdict:
+    """Return the verdict of a case that was asked once or several times.
+
+    Without `threshold` every sample must pass; with it the mean of their scores must reach it.
+    One sample that was not measured makes the case an ERROR.
+    """
+    missing = [sample for sample in samples if isinstance(sample, NotMeasuredError)]
+    scored = [sample for sample in samples if isinstance(sample, SampleScore)]
+    if missing:
+        many = f"{len(missing)} of {len(samples)} answers were not measured: "
+        return CaseVerdict(Verdict.ERROR, None, f"{many if len(samples) > 1 else ''}{missing[0]}")
+    if not scored:
+        return CaseVerdict(Verdict.ERROR, None, "the case was never asked")
+    mean = min(1.0, math.fsum(sample.score for sample in scored) / len(scored))
+    failed = [sample for sample in scored if not sample.passed]
+    passed = not failed if threshold is None else _reaches(mean, threshold)
+    verdict = Verdict.PASS if passed else Verdict.FAIL
+    first = failed[0].reason if failed else scored[0].reason
+    if len(scored) == 1:
+        return CaseVerdict(verdict, mean, first)
+    counted = f"{len(scored) - len(failed)} of {len(scored)} answers passed"
+    if threshold is not None:
+        sign = ">=" if passed else "<"
+        counted = f"mean score {mean:.3f} {sign} threshold {threshold:g}; {counted}"
+    return CaseVerdict(verdict, mean, f"{counted}; {first}" if failed else counted)
+
+
+def _reaches(score: float, threshold: float) -> bool:
+    return score >= threshold - TOLERANCE

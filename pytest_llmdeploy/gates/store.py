@@ -1,0 +1,110 @@
+"""What became of each case of a run: claimed by one process, answered once, kept as the record.
+
+An SQLite file in the run's ``records`` folder, shared by all xdist workers and readable afterwards
+with any SQLite tool: table ``cases`` has a row per case with its result as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.liveness import is_alive
+
+Result = dict[str, Any]
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for another process's write; each takes well below a millisecond."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS cases (
+    suite TEXT NOT NULL,
+    id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    claimed_by TEXT,
+    result TEXT,
+    PRIMARY KEY (suite, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS open_cases ON cases (suite, position) WHERE claimed_by IS NULL;
+"""
+
+
+class CaseStore:
+    """One connection to the record; use each instance from one thread at a time.
+
+    `pulse` is this process's pulse (see liveness): a claim counts for as long as it is held.
+    """
+
+    def __init__(self, path: Path, pulse: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._pulse = str(pulse)
+        self._database = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._database.close()
+
+    def add(self, suite: str, cases: Iterable[tuple[int, str]]) -> None:
+        """Note cases, as (position, id), that are to be asked; those already there stay."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(
+                "INSERT OR IGNORE INTO cases (suite, id, position) VALUES (?, ?, ?)",
+                [(suite, case_id, position) for position, case_id in cases],
+            )
+
+    def claim(self, suite: str, count: int) -> list[str]:
+        """Return the ids of at most `count` unclaimed cases, now this process's, in their order."""
+        rows = self._database.execute(
+            "UPDATE cases SET claimed_by = ?1 WHERE suite = ?2 AND id IN (SELECT id FROM cases"
+            " WHERE suite = ?2 AND claimed_by IS NULL ORDER BY position LIMIT ?3)"
+            " RETURNING position, id",
+            (self._pulse, suite, count),
+        ).fetchall()
+        return [case_id for _, case_id in sorted(rows)]
+
+    def finish(self, suite: str, case_id: str, result: Mapping[str, Any]) -> None:
+        """Keep the result of a claimed case."""
+        self._database.execute(
+            "UPDATE cases SET result = ? WHERE suite = ? AND id = ?",
+            (json.dumps(result, ensure_ascii=False), suite, case_id),
+        )
+
+    def result(self, suite: str, case_id: str) -> Result | None:
+        """Return the result of one case; None while there is none."""
+        row = self._database.execute(
+            "SELECT result FROM cases WHERE suite = ? AND id = ?", (suite, case_id)
+        ).fetchone()
+        return json.loads(row[0]) if row and row[0] is not None else None
+
+    def results(self, suite: str) -> dict[str, Result]:
+        """Return the results of a suite so far, by case id, in the order of its cases."""
+        rows = self._database.execute(
+            "SELECT id, result FROM cases WHERE suite = ? AND result IS NOT NULL ORDER BY position",
+            (suite,),
+        )
+        return {case_id: json.loads(result) for case_id, result in rows}
+
+    def release_abandoned(self, suite: str) -> int:
+        """Open the cases again whose claimant died before it had a result; return how many."""
+        claimants = self._database.execute(
+            "SELECT DISTINCT claimed_by FROM cases"
+            " WHERE suite = ? AND result IS NULL AND claimed_by NOT NULL",
+            (suite,),
+        ).fetchall()
+        dead = [pulse for (pulse,) in claimants if not is_alive(Path(pulse))]
+        released = 0
+        for pulse in dead:
+            released += self._database.execute(
+                "UPDATE cases SET claimed_by = NULL"
+                " WHERE suite = ? AND claimed_by = ? AND result IS NULL",
+                (suite, pulse),
+            ).rowcount
+        return released

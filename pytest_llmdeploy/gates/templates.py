@@ -1,0 +1,103 @@
+"""Jinja2 templates of prompts and assertions, and lists of chat messages made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any
+
+from pytest_llmdeploy.config.sentences import shown, suggestion
+from pytest_llmdeploy.errors import MissingExtraError
+from pytest_llmdeploy.gates.wording import quote
+
+_MARKS = re.compile(r"\{[{%#]")
+_UNDEFINED = re.compile(r"'(.+)' is undefined")
+
+
+class TemplateError(ValueError):
+    """A template cannot be rendered for a case; the text is for the user."""
+
+
+def is_template(value: object) -> bool:
+    """Say whether a text, or a text anywhere inside lists and mappings, has template marks."""
+    if isinstance(value, str):
+        return _MARKS.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(is_template(part) for part in value.values())
+    return isinstance(value, list | tuple) and any(is_template(part) for part in value)
+
+
+def render_text(text: str, variables: Mapping[str, Any]) -> str:
+    """Return the text with `variables` filled in; raise TemplateError.
+
+    A text without template marks is returned as it is, less one line break at its end.
+    """
+    if not is_template(text):
+        return text.removesuffix("\n")
+    try:
+        return _compiled(text)(variables)
+    except TemplateError:
+        raise
+    except Exception as error:
+        raise TemplateError(_reason(text, error, variables)) from error
+
+
+def render_tree(value: Any, variables: Mapping[str, Any]) -> Any:
+    """Return `value` with every text inside lists and mappings rendered."""
+    if isinstance(value, str):
+        return render_text(value, variables)
+    if isinstance(value, Mapping):
+        return {key: render_tree(part, variables) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [render_tree(part, variables) for part in value]
+    return value
+
+
+def message_problem(messages: object) -> str | None:
+    """Say what is wrong with a list of chat messages; None when nothing is."""
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        return f"expected a list of messages, got {shown(messages)}"
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, Mapping):
+            return f"message {number}: expected {{role, content}}, got {shown(message)}"
+        if not isinstance(message.get("role"), str) or not message["role"]:
+            return f"message {number} has no role"
+        content = message.get("content")
+        if not isinstance(content, str | list | tuple) and not message.get("tool_calls"):
+            return f"message {number}: content must be a text or a list of parts"
+    return None
+
+
+@cache
+def _environment() -> Any:
+    try:
+        import jinja2
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise MissingExtraError("quality gates", "gates", "jinja2") from error
+    # Prompts are plain text: escaping HTML would change the question.
+    return ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(text: str) -> Callable[[Mapping[str, Any]], str]:
+    environment = _environment()
+    import jinja2
+
+    try:
+        render: Callable[[Mapping[str, Any]], str] = environment.from_string(text).render
+    except jinja2.TemplateSyntaxError as error:
+        raise TemplateError(
+            f"the template {quote(text, 80)} is broken on its line {error.lineno}: {error.message}"
+        ) from error
+    return render
+
+
+def _reason(text: str, error: Exception, variables: Mapping[str, Any]) -> str:
+    missing = _UNDEFINED.fullmatch(str(error))
+    if missing is None:
+        return f"the template {quote(text, 80)} failed: {type(error).__name__}: {error}"
+    name = missing[1]
+    near = suggestion(name, variables) or f", which has {', '.join(variables) or 'none'}"
+    return f"the template {quote(text, 80)} needs the variable '{name}' of the case{near}"

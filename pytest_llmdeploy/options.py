@@ -1,0 +1,143 @@
+"""Command line, ini and environment settings, read in one place."""
+
+from __future__ import annotations
+
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pytest_llmdeploy.markers import MARKERS
+
+DEFAULT_ENVIRONMENT = "local"
+CONFIG_NAME = "llmdeploy.yaml"
+ENVIRONMENT_VARIABLE = "LLMDEPLOY_ENV"
+ENVIRONMENT_INI = "llmdeploy_env"
+
+
+def _file(text: str) -> Path:
+    path = Path(text)
+    if not path.is_file():
+        raise pytest.UsageError(f"--llmdeploy-config: there is no file {text!r}")
+    return path
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise pytest.UsageError("--llmdeploy-image and --env take a name, not an empty text")
+    return text
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Register our options but ``--env``, which waits for `add_env_option`."""
+    group = _group(parser)
+    group.addoption(
+        "--llmdeploy-config",
+        dest="llmdeploy_config",
+        metavar="FILE",
+        type=_file,
+        help=f"Run this file instead of a collected {CONFIG_NAME}",
+    )
+    group.addoption(
+        "--llmdeploy-output",
+        dest="llmdeploy_output",
+        metavar="DIR",
+        type=Path,
+        help="Folder for reports, records and logs (default: .llmdeploy/RUN_ID)",
+    )
+    group.addoption(
+        "--llmdeploy-image",
+        dest="llmdeploy_image",
+        metavar="REF",
+        type=_text,
+        help="Version to release: an image reference",
+    )
+    parser.addini(ENVIRONMENT_INI, f"Environment of {CONFIG_NAME} to run against", default=None)
+
+
+def add_env_option(parser: pytest.Parser) -> None:
+    """Register ``--env``, unless a conftest.py or another plugin owns it: then ours steps back.
+
+    To be called when the first conftest files have been loaded, as two owners of one option end
+    pytest with an error in whichever comes second.
+    """
+    groups = [*parser._groups, parser._anonymous]
+    if any("--env" in option.names() for group in groups for option in group.options):
+        return
+    _group(parser).addoption(
+        "--env",
+        dest="llmdeploy_env",
+        metavar="NAME",
+        type=_text,
+        help=f"Environment of {CONFIG_NAME} to run against "
+        f"(default: ${ENVIRONMENT_VARIABLE}, ini {ENVIRONMENT_INI}, or {DEFAULT_ENVIRONMENT})",
+    )
+
+
+def forget_env_value(paths: list[str], arguments: list[str]) -> None:
+    """Remove the NAME of ``--env NAME`` from the paths of an early parse that did not know it."""
+    for option, value in pairwise(arguments):
+        if option == "--env" and value in paths:
+            paths.remove(value)
+
+
+def _group(parser: pytest.Parser) -> pytest.OptionGroup:
+    return parser.getgroup("llmdeploy", "release of an LLM service")
+
+
+def environment_name(config: pytest.Config) -> str:
+    """Return the chosen environment: option, then variable, then ini, then ``local``."""
+    option: str | None = config.getoption("llmdeploy_env", default=None)
+    ini: str | None = config.getini(ENVIRONMENT_INI)
+    return option or os.environ.get(ENVIRONMENT_VARIABLE) or ini or DEFAULT_ENVIRONMENT
+
+
+def config_path(config: pytest.Config) -> Path:
+    """Return the file that fixtures use: the option's, else the one at the root directory."""
+    chosen: Path | None = config.getoption("llmdeploy_config")
+    return chosen or config.rootpath / CONFIG_NAME
+
+
+def wants_file(config: pytest.Config, path: Path) -> bool:
+    """Return whether `path` is a file of ours to collect."""
+    chosen: Path | None = config.getoption("llmdeploy_config")
+    if chosen is not None:
+        return path.resolve() == chosen.resolve()
+    return path.name == CONFIG_NAME
+
+
+def collect_config_file(config: pytest.Config) -> None:
+    """Add our file to what pytest collects, where it would miss what was asked for.
+
+    That is a file named by --llmdeploy-config outside the given paths, and, where the ini file's
+    testpaths decide what is collected, the root's file when -m names one of its stages.
+    """
+    path = config_path(config).absolute()
+    named = config.getoption("llmdeploy_config") is not None
+    from_testpaths = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if not named and not (from_testpaths and _names_any_stage(config.getoption("markexpr"))):
+        return
+    covered = any(
+        path.is_relative_to((config.invocation_params.dir / argument.split("::")[0]).resolve())
+        for argument in config.args
+    )
+    if path.is_file() and not covered:
+        config.args.append(str(path))
+
+
+def _names_any_stage(expression: str) -> bool:
+    return any(stage in expression for stage in MARKERS)
+
+
+def header(config: pytest.Config) -> list[str]:
+    """Return the line that tells where the run goes, in a project that has our file."""
+    if not config_path(config).is_file():
+        return []
+    line = f"llmdeploy: environment {environment_name(config)}"
+    if not hasattr(config.option, "llmdeploy_env"):
+        line += (
+            f" (--env belongs to another plugin here: choose with {ENVIRONMENT_VARIABLE}"
+            f" or the ini key {ENVIRONMENT_INI})"
+        )
+    return [line]

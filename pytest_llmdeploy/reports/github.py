@@ -1,0 +1,60 @@
+"""GitHub Actions: outputs of the step and its summary page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pytest_llmdeploy.reports.result import RunResult, deciding
+from pytest_llmdeploy.verdicts import Verdict
+
+MOST_SHOWN = 50
+
+
+def write_github(result: RunResult, variables: Mapping[str, str] = os.environ) -> None:
+    """Append to $GITHUB_OUTPUT and $GITHUB_STEP_SUMMARY where the variables are set."""
+    if output := variables.get("GITHUB_OUTPUT"):
+        rate = "" if result.pass_rate is None else f"{result.pass_rate:.4f}"
+        _append(output, f"pass_rate={rate}\noverall_status={result.overall_status}\n")
+    if summary := variables.get("GITHUB_STEP_SUMMARY"):
+        _append(summary, step_summary(result))
+
+
+def _append(path: str, text: str) -> None:
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def step_summary(result: RunResult) -> str:
+    """Return the summary page: the verdict, the stages, then what needs attention."""
+    lines = [f"## llmdeploy: {result.verdict}", ""]
+    if result.gates:
+        lines += ["| gate | verdict | reason |", "|---|---|---|"]
+        lines += [
+            _row(gate["name"].removesuffix("::gate"), gate["verdict"], gate["reason"])
+            for gate in result.gates
+        ]
+        lines.append("")
+    bad = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
+    if bad:
+        lines += ["| needs attention | verdict | reason |", "|---|---|---|"]
+        lines += [
+            _row(f"{event['stage']}::{event['name']}", event["verdict"], event["reason"])
+            for event in bad[:MOST_SHOWN]
+        ]
+        if len(bad) > MOST_SHOWN:
+            lines.append(f"| … and {len(bad) - MOST_SHOWN} more | | see report.json |")
+        lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(map(_cell, cells)) + " |"
+
+
+def _cell(text: str) -> str:
+    """Return text that stays inside its table cell and is no markup: answers are untrusted."""
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
+        text = text.replace(old, new)
+    return " ".join(text.split())[:300]

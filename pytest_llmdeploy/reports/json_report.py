@@ -1,0 +1,76 @@
+"""``report.json``: the run for machines. Its shape is in report.schema.json beside this module."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.reports.result import RunResult, counts
+from pytest_llmdeploy.verdicts import Verdict, worst
+
+SCHEMA_VERSION = "1.0"
+SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+
+
+def report(result: RunResult) -> dict[str, Any]:
+    """Return the report as builtins."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": {
+            "id": result.run_id,
+            "started": datetime.fromtimestamp(result.started, UTC).isoformat(),
+            "duration_seconds": result.duration,
+            "exit_code": result.exit_code,
+            "interrupted": result.interrupted,
+            "plugin_version": version("pytest-llmdeploy"),
+            "python_version": sys.version.split()[0],
+        },
+        "verdict": str(result.verdict),
+        "overall_status": result.overall_status,
+        "pass_rate": result.pass_rate,
+        "others_failed": result.others_failed,
+        "services": _services(result),
+        "stages": {
+            stage: {"verdict": str(worst(_verdicts(events))), "counts": counts(events)}
+            for stage, events in result.stages().items()
+        },
+        "gates": [
+            {
+                "name": gate["name"].removesuffix("::gate"),
+                "verdict": gate["verdict"],
+                "reason": gate["reason"],
+                **{
+                    key: gate["detail"].get(key)
+                    for key in ("pass_rate", "min_pass_rate", "passed", "failed", "errors", "total")
+                },
+            }
+            for gate in result.gates
+        ],
+        "items": [dict(event) for event in result.events],
+    }
+
+
+def _verdicts(events: Any) -> list[Verdict]:
+    return [Verdict(event["verdict"]) for event in events if not event["counted"]]
+
+
+def _services(result: RunResult) -> list[dict[str, Any]]:
+    """Return each service that was judged, once."""
+    keys = ("environment", "service", "version", "scripted")
+    unique = {tuple(event[key] for key in keys): None for event in result.events}
+    return [dict(zip(keys, values, strict=True)) for values in unique]
+
+
+def write_report(result: RunResult) -> Path:
+    """Write report.json into the output folder, whole or not at all."""
+    path = result.output / "report.json"
+    partial = path.with_suffix(".partial")
+    partial.write_text(
+        json.dumps(report(result), ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8"
+    )
+    partial.replace(path)
+    return path

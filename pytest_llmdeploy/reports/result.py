@@ -1,0 +1,109 @@
+"""What a run found out, as the reports need it; built from the events alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.config.models import STAGES
+from pytest_llmdeploy.verdicts import Verdict, worst
+
+GATE_SUFFIX = "::gate"
+
+EXIT_FAIL = 1
+EXIT_ERROR = 10
+EXIT_INCONCLUSIVE = 11
+_EXIT_CODES = {
+    Verdict.PASS: 0,
+    Verdict.FAIL: EXIT_FAIL,
+    Verdict.ERROR: EXIT_ERROR,
+    Verdict.INCONCLUSIVE: EXIT_INCONCLUSIVE,
+}
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """One finished run."""
+
+    run_id: str
+    output: Path
+    started: float
+    """Seconds since the epoch."""
+    duration: float
+    """Seconds."""
+    events: Sequence[Event]
+    exit_code: int
+    interrupted: bool
+    others_failed: bool
+    """Tests or collections without a verdict of ours failed too."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the whole; a case that a gate counts is judged with its gate."""
+        verdicts = [Verdict(event["verdict"]) for event in deciding(self.events)]
+        if self.others_failed:
+            verdicts.append(Verdict.FAIL)
+        if self.interrupted:
+            verdicts.append(Verdict.ERROR)
+        return worst(verdicts)
+
+    @property
+    def overall_status(self) -> str:
+        """``pass`` only where everything was measured and good enough."""
+        return "pass" if self.verdict is Verdict.PASS else "fail"
+
+    @property
+    def gates(self) -> list[Event]:
+        """The events that judge a whole suite."""
+        return [event for event in self.events if is_gate(event)]
+
+    @property
+    def pass_rate(self) -> float | None:
+        """Share of passed cases among those measured, over all gates; None without a gate."""
+        gates = [gate["detail"] for gate in self.gates if gate["detail"].get("total")]
+        measured = sum(gate["passed"] + gate["failed"] for gate in gates)
+        return sum(gate["passed"] for gate in gates) / measured if measured else None
+
+    def stages(self) -> dict[str, list[Event]]:
+        """Return the events by stage, in the order of a release."""
+        return {
+            stage: found
+            for stage in STAGES
+            if (found := [event for event in self.events if event["stage"] == stage])
+        }
+
+
+def is_gate(event: Event) -> bool:
+    """Return whether the event judges a whole suite."""
+    return event["stage"] == "gates" and str(event["nodeid"]).endswith(GATE_SUFFIX)
+
+
+def deciding(events: Sequence[Event]) -> list[Event]:
+    """Return the events that decide about the run.
+
+    A case that its gate counts does not, unless the gate never gave a verdict.
+    """
+    judged = {event["nodeid"].removesuffix(GATE_SUFFIX) for event in events if is_gate(event)}
+    return [
+        event
+        for event in events
+        if not event["counted"] or event["nodeid"].rpartition("::")[0] not in judged
+    ]
+
+
+def exit_code(pytest_code: int, events: Sequence[Event], others_failed: bool) -> int:
+    """Return the exit code of the run: pytest's own, refined where only our verdicts decide."""
+    if pytest_code not in (0, 1) or others_failed or not events:
+        return pytest_code
+    return _EXIT_CODES[worst(Verdict(event["verdict"]) for event in deciding(events))]
+
+
+def counts(events: Sequence[Event]) -> dict[str, int]:
+    """Return how often each verdict occurs."""
+    found = Counter(str(event["verdict"]) for event in events)
+    return {str(verdict): found[verdict] for verdict in Verdict if found[verdict]}

@@ -1,0 +1,105 @@
+"""The end of the terminal output: the verdict first, then only what needs attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pytest_llmdeploy.config.text import display_path
+from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding
+from pytest_llmdeploy.verdicts import Verdict
+
+MOST_SHOWN = 20
+_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.FAIL: "red",
+    Verdict.ERROR: "bright_red",
+    Verdict.INCONCLUSIVE: "yellow",
+}
+
+
+def write_summary(terminalreporter: Any, result: RunResult) -> None:
+    """Write the section; colours only where pytest's own output has them."""
+    writer = terminalreporter._tw
+    console = Console(
+        width=writer.fullwidth,
+        force_terminal=bool(writer.hasmarkup),
+        color_system="standard" if writer.hasmarkup else None,
+        no_color=not writer.hasmarkup,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    terminalreporter.section(f"llmdeploy: {result.verdict}", **{_colour(result.verdict): True})
+    with console.capture() as capture:
+        for part in _parts(result):
+            console.print(part)
+    terminalreporter.write(capture.get())
+
+
+def _colour(verdict: Verdict) -> str:
+    return {"bright_red": "red"}.get(_STYLES[verdict], _STYLES[verdict])
+
+
+def _parts(result: RunResult) -> list[Any]:
+    parts: list[Any] = [_about(result), _stages(result)]
+    attention = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
+    if attention:
+        parts.append(_attention(attention))
+    missed = [event for event in result.events if event["counted"]]
+    if missed and any(gate["verdict"] != Verdict.PASS for gate in result.gates):
+        parts.append(Text(f"{len(missed)} missed cases counted by their gates:", style="bold"))
+        parts.append(_attention(missed))
+    parts.append(Text(f"report: {display_path(result.output / 'report.json')}"))
+    return parts
+
+
+def _about(result: RunResult) -> Text:
+    about = {_whom(event) for event in result.events if event["environment"]}
+    state = ", INTERRUPTED: what follows is not the whole" if result.interrupted else ""
+    return Text(
+        f"{'; '.join(sorted(about)) or 'nothing was asked'}, {result.duration:.1f} s{state}"
+    )
+
+
+def _whom(event: Event) -> str:
+    version = event["version"] or "(version unknown)"
+    scripted = " — SCRIPTED answers, no model was judged" if event["scripted"] else ""
+    return f"environment {event['environment']}, {event['service']} {version}{scripted}"
+
+
+def _stages(result: RunResult) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for stage, events in result.stages().items():
+        gates = [event for event in events if str(event["nodeid"]).endswith("::gate")]
+        if stage == "gates" and gates:
+            for gate in gates:
+                name = f"gate {gate['name'].removesuffix('::gate')}"
+                table.add_row(Text(name), _verdict(gate), Text(gate["reason"]))
+        else:
+            numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())
+            worst_event = max(events, key=lambda event: list(_STYLES).index(_as_verdict(event)))
+            table.add_row(Text(stage), _verdict(worst_event), Text(numbers))
+    return table
+
+
+def _attention(events: list[Event]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for event in events[:MOST_SHOWN]:
+        reason = str(event["reason"]).splitlines()[0] if event["reason"] else ""
+        table.add_row(_verdict(event), Text(f"{event['stage']}::{event['name']}"), Text(reason))
+    if len(events) > MOST_SHOWN:
+        table.add_row("", Text(f"… and {len(events) - MOST_SHOWN} more in the report"), "")
+    return table
+
+
+def _as_verdict(event: Event) -> Verdict:
+    return Verdict(event["verdict"])
+
+
+def _verdict(event: Event) -> Text:
+    verdict = _as_verdict(event)
+    return Text(str(verdict), style=_STYLES[verdict])

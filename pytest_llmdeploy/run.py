@@ -1,0 +1,54 @@
+"""One pytest run: its id, its output folder, and which process of it this is."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+OUTPUT_ROOT = ".llmdeploy"
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and does not repeat."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+@dataclass(slots=True)
+class Run:
+    """What every process of the run agrees on; the output folder is made on first use."""
+
+    id: str
+    output: Path
+    """Folder for reports, records and logs."""
+    environment: str
+    """Name of the chosen environment."""
+    image: str | None = None
+    """The version to release."""
+    worker: str | None = None
+    """xdist's id of this process, such as gw0; None in the controller or without xdist."""
+    worker_count: int = 1
+    """Number of processes that run items."""
+    owner: int = field(default_factory=os.getpid)
+    """Pid of the process that owns the run: the controller, or pytest itself without xdist."""
+
+    def prepare(self) -> Path:
+        """Make the output folder and return it."""
+        if not self.output.is_dir():
+            self.output.mkdir(parents=True, exist_ok=True)
+            root = self.output.parent
+            if root.name == OUTPUT_ROOT and not (root / ".gitignore").exists():
+                (root / ".gitignore").write_text("*\n", encoding="utf-8")
+        return self.output
+
+    def to_worker(self) -> dict[str, Any]:
+        """Return what a worker needs to be part of this run, as builtins."""
+        return {"id": self.id, "output": str(self.output), "owner": self.owner}
+
+    @property
+    def process_pulse_path(self) -> Path:
+        """The lock that tells other processes of the run that this one lives."""
+        return self.output / "processes" / f"{self.worker or 'main'}-{os.getpid()}.pulse"

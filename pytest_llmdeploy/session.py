@@ -1,0 +1,176 @@
+"""pytest's side of a run: one object per process that the hooks of plugin.py delegate to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmdeploy import options
+from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.assembly import Assembly
+    from pytest_llmdeploy.reports.result import RunResult
+
+SESSION: pytest.StashKey[LLMDeploySession] = pytest.StashKey()
+
+
+class LLMDeploySession:
+    """State of the plugin in this process. Cheap until a llmdeploy.yaml or a fixture is used."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.run = _run(config)
+        self.events: list[dict[str, Any]] = []
+        """The verdicts so far, in the controller, as builtins."""
+        self.others_failed = False
+        """A test or a collection that has no verdict of ours failed."""
+        self._result: RunResult | None = None
+        self._assembly: Assembly | None = None
+        self._old_sigterm: Any = None
+        self._started = time.time()
+
+    @property
+    def is_controller(self) -> bool:
+        """Whether this process owns the run: it stops what was started, and writes the reports."""
+        return self.run.worker is None
+
+    @property
+    def assembly(self) -> Assembly:
+        """Stages plugged to adapters; made on first use."""
+        if self._assembly is None:
+            from pytest_llmdeploy.assembly import Assembly
+
+            def register(registry: Any) -> None:
+                self.config.hook.pytest_llmdeploy_assertions(registry=registry)
+
+            self._assembly = Assembly(self.run, register)
+            self.end_with_sigterm()
+        return self._assembly
+
+    def note_selected(self, items: Sequence[pytest.Item]) -> None:
+        """Tell the gates which of their cases this run asks."""
+        if self._assembly is not None:
+            from pytest_llmdeploy.collection.selection import note_selected
+
+            note_selected(items)
+
+    def refuse_change(self, item: pytest.Item) -> None:
+        """Stop a test of a changing stage from touching a protected environment."""
+        if any(marker.name in MARKERS for marker in item.iter_markers()):
+            from pytest_llmdeploy.collection.guard import refuse_change
+
+            refuse_change(self, item)
+
+    def attach_verdict(
+        self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport
+    ) -> None:
+        """Put the verdict of a test on its report."""
+        if self._assembly is not None:
+            from pytest_llmdeploy.collection.verdicts import attach_verdict
+
+            attach_verdict(self._assembly, item, call, report)
+
+    def note_report(self, report: pytest.TestReport) -> None:
+        """Keep the verdict that a report carries."""
+        event: dict[str, Any] | None = getattr(report, "llmdeploy", None)
+        if event is not None:
+            self.events.append(event)
+            if self.is_controller:
+                from pytest_llmdeploy.events import VerdictEvent
+
+                self.config.hook.pytest_llmdeploy_verdict(event=VerdictEvent.from_dict(event))
+        elif report.failed:
+            self.others_failed = True
+
+    def note_collection(self, report: pytest.CollectReport) -> None:
+        """Remember that something could not be collected."""
+        self.others_failed |= report.failed
+
+    def finish(self, session: pytest.Session) -> None:
+        """End the run: stop what was started, decide the exit code, write the reports."""
+        self._close_assembly()
+        if not self.is_controller or not (self.events or self._assembly is not None):
+            return
+        from pytest_llmdeploy.reports.finish import write_reports
+        from pytest_llmdeploy.reports.result import RunResult, exit_code
+
+        self._stop_services()
+        code = exit_code(int(session.exitstatus), self.events, self.others_failed)
+        session.exitstatus = code
+        self._result = RunResult(
+            run_id=self.run.id,
+            output=self.run.prepare(),
+            started=self._started,
+            duration=time.time() - self._started,
+            events=self.events,
+            exit_code=code,
+            interrupted=code == pytest.ExitCode.INTERRUPTED,
+            others_failed=self.others_failed,
+        )
+        write_reports(self._result)
+
+    def write_summary(self, terminalreporter: Any) -> None:
+        """Print the verdict and what needs attention."""
+        if self._result is not None:
+            from pytest_llmdeploy.reports.terminal import write_summary
+
+            write_summary(terminalreporter, self._result)
+
+    def close(self) -> None:
+        """End what is left, should the run not have come to its end."""
+        self._close_assembly()
+        if self.is_controller:
+            self._stop_services()
+        if self._old_sigterm is not None:
+            signal.signal(signal.SIGTERM, self._old_sigterm)
+            self._old_sigterm = None
+
+    def _close_assembly(self) -> None:
+        if self._assembly is not None:
+            self._assembly.close()
+
+    def _stop_services(self) -> None:
+        if self.run.output.is_dir():
+            from pytest_llmdeploy.assembly import stop_services
+
+            stop_services(self.run)
+
+    def end_with_sigterm(self) -> None:
+        """Let SIGTERM end the run as Ctrl-C does: with reports, and nothing left behind."""
+        if (
+            self.is_controller
+            and threading.current_thread() is threading.main_thread()
+            and self._old_sigterm is None
+            and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        ):
+            self._old_sigterm = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _run(config: pytest.Config) -> Run:
+    """Return the run that this process is part of."""
+    environment = options.environment_name(config)
+    image: str | None = config.getoption("llmdeploy_image")
+    shared: dict[str, Any] | None = getattr(config, "workerinput", {}).get("llmdeploy")
+    if shared is not None:
+        return Run(
+            id=shared["id"],
+            output=Path(shared["output"]),
+            owner=shared["owner"],
+            environment=environment,
+            image=image,
+            worker=os.environ.get("PYTEST_XDIST_WORKER", "worker"),
+            worker_count=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+        )
+    run_id = new_run_id()
+    chosen: Path | None = config.getoption("llmdeploy_output")
+    output = chosen or config.rootpath / OUTPUT_ROOT / run_id
+    return Run(id=run_id, output=output.absolute(), environment=environment, image=image)
