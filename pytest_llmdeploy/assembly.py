@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.config.models import SuiteConfig
-from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
@@ -67,6 +67,7 @@ class Assembly:
     def service(self, loaded: LoadedConfig) -> Service:
         """Return the running service of the environment; raise PlatformError."""
         if loaded.path not in self._services:
+            self.run.prepare()
             platform = self._platforms.setdefault(loaded.path, self._platform(loaded))
             self._services[loaded.path] = platform.service()
         return self._services[loaded.path]
@@ -127,7 +128,10 @@ class Assembly:
         """Return one gate, its cases loaded and checked; raise ConfigError."""
         key = (loaded.path, name)
         if key not in self._plans:
-            self._plans[key] = GatePlan(self, loaded, name, loaded.gates[name])
+            try:
+                self._plans[key] = GatePlan(self, loaded, name, loaded.gates[name])
+            except ConfigError as error:
+                raise error.redacted(loaded.redactor) from None
         return self._plans[key]
 
     @property

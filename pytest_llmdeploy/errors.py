@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 
 class LLMDeployError(Exception):
@@ -39,6 +39,12 @@ class ConfigError(LLMDeployError):
         self.problems = tuple(dict.fromkeys(sorted(problems)))
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
+    def redacted(self, redact: Callable[[str], str]) -> ConfigError:
+        """Return the same error without the secrets that its messages may quote."""
+        return ConfigError(
+            [replace(problem, message=redact(problem.message)) for problem in self.problems]
+        )
+
 
 class MissingExtraError(LLMDeployError):
     """Install something: a stage was asked for whose optional packages are absent."""
@@ -60,7 +66,3 @@ class PlatformError(NotMeasuredError):
 
 class UnreachableError(NotMeasuredError):
     """Mend the endpoint or its credentials: every request would be refused alike."""
-
-
-class ProtectedEnvironmentError(NotMeasuredError):
-    """Name the change explicitly: a protected environment was about to be changed."""

@@ -18,6 +18,7 @@ from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.assembly import Assembly
+    from pytest_llmdeploy.reports.progress import LiveProgress
     from pytest_llmdeploy.reports.result import RunResult
 
 SESSION: pytest.StashKey[LLMDeploySession] = pytest.StashKey()
@@ -32,9 +33,12 @@ class LLMDeploySession:
         self.events: list[dict[str, Any]] = []
         """The verdicts so far, in the controller, as builtins."""
         self.others_failed = False
-        """A test or a collection that has no verdict of ours failed."""
+        """A test that has no verdict of ours failed."""
+        self.not_collected = False
+        """Something could not be collected."""
         self._result: RunResult | None = None
         self._assembly: Assembly | None = None
+        self._progress: LiveProgress | None = None
         self._old_sigterm: Any = None
         self._started = time.time()
 
@@ -54,6 +58,10 @@ class LLMDeploySession:
 
             self._assembly = Assembly(self.run, register)
             self.end_with_sigterm()
+            if self.is_controller:
+                from pytest_llmdeploy.reports.progress import LiveProgress
+
+                self._assembly.show_progress = self._progress = LiveProgress(self.config)
         return self._assembly
 
     def note_selected(self, items: Sequence[pytest.Item]) -> None:
@@ -81,6 +89,8 @@ class LLMDeploySession:
 
     def note_report(self, report: pytest.TestReport) -> None:
         """Keep the verdict that a report carries."""
+        if self._progress is not None:
+            self._progress.erase()
         event: dict[str, Any] | None = getattr(report, "llmdeploy", None)
         if event is not None:
             self.events.append(event)
@@ -93,7 +103,7 @@ class LLMDeploySession:
 
     def note_collection(self, report: pytest.CollectReport) -> None:
         """Remember that something could not be collected."""
-        self.others_failed |= report.failed
+        self.not_collected |= report.failed
 
     def finish(self, session: pytest.Session) -> None:
         """End the run: stop what was started, decide the exit code, write the reports."""
@@ -104,7 +114,9 @@ class LLMDeploySession:
         from pytest_llmdeploy.reports.result import RunResult, exit_code
 
         self._stop_services()
-        code = exit_code(int(session.exitstatus), self.events, self.others_failed)
+        code = int(session.exitstatus)
+        if not (self.others_failed or self.not_collected):
+            code = exit_code(code, self.events)
         session.exitstatus = code
         self._result = RunResult(
             run_id=self.run.id,
@@ -113,10 +125,19 @@ class LLMDeploySession:
             duration=time.time() - self._started,
             events=self.events,
             exit_code=code,
-            interrupted=code == pytest.ExitCode.INTERRUPTED,
+            interrupted=code == pytest.ExitCode.INTERRUPTED and not self.not_collected,
             others_failed=self.others_failed,
+            not_collected=self.not_collected,
         )
         write_reports(self._result)
+        self._repeat_missed_cases(self._result)
+
+    def _repeat_missed_cases(self, result: RunResult) -> None:
+        """Let --lf repeat, with a gate that did not pass, the cases that it counted."""
+        last_failed = self.config.pluginmanager.get_plugin("lfplugin")
+        if last_failed is not None and any(gate["verdict"] != "PASS" for gate in result.gates):
+            missed = [event["nodeid"] for event in result.events if event["counted"]]
+            last_failed.lastfailed.update(dict.fromkeys(missed, True))
 
     def write_summary(self, terminalreporter: Any) -> None:
         """Print the verdict and what needs attention."""

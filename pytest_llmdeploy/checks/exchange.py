@@ -30,6 +30,23 @@ class CheckFailedError(Exception):
     """The service answered, but not as it should; the text says what was asked and what came."""
 
 
+class Deadline:
+    """The end of a check's time, which all its requests share."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that remain; 0 when time is up."""
+        return max(0.0, self._end - time.monotonic())
+
+    def passed(self, asked: str) -> CheckFailedError:
+        """Return the failure of the exchange that time ran out for."""
+        return CheckFailedError(f"{asked}: no complete answer within {self.seconds:g} s")
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The service to check, and how to talk to it."""
@@ -91,56 +108,66 @@ def shown(text: str) -> str:
 
 @asynccontextmanager
 async def opened(
-    target: Target,
-    method: str,
-    url: str,
-    *,
-    timeout: float,
-    body: Any = None,
-    verify: ssl.SSLContext | bool | None = None,
+    target: Target, method: str, url: str, *, deadline: Deadline, body: Any = None
 ) -> AsyncIterator[httpx.Response]:
     """Send one request and yield the response before its body is read.
 
-    The whole block has `timeout` seconds. No connection within them: NotMeasuredError, as nothing
-    was found out about the service; an answer too late or cut short: CheckFailedError.
+    The whole block has until `deadline`. No connection by then, or a request that cannot be sent:
+    NotMeasuredError, as nothing was found out about the service; an answer too late or cut short:
+    CheckFailedError.
     """
     import httpx
 
     asked = f"{method} {url}"
-    limits = httpx.Timeout(None, connect=timeout)
+    left = deadline.left
+    if not left:
+        raise deadline.passed(asked)
     client = httpx.AsyncClient(
-        verify=target.verify() if verify is None else verify,
-        timeout=limits,
+        verify=target.verify(),
+        timeout=httpx.Timeout(None, connect=left),
         trust_env=uses_proxy(url),
         headers=target.headers(),
     )
     # The margin lets the connect timeout speak first: "no connection" is not "no answer".
     margin = 0.1
     try:
-        async with client, asyncio.timeout(timeout + margin):
+        async with client, asyncio.timeout(left + margin):
             json_body = {} if body is None else {"json": body}
             async with client.stream(method, url, **json_body) as response:
                 yield response
     except TimeoutError as error:
-        raise CheckFailedError(f"{asked}: no complete answer within {timeout:g} s") from error
+        raise deadline.passed(asked) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        why = str(error) or f"no connection within {timeout:g} s"
+        why = str(error) or f"no connection within {deadline.seconds:g} s"
         raise NotMeasuredError(f"{asked}: cannot connect: {why}") from error
+    except httpx.LocalProtocolError as error:
+        raise NotMeasuredError(f"{asked}: the request cannot be sent: {error}") from error
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__
         raise CheckFailedError(f"{asked}: the connection broke: {why}") from error
 
 
+async def pieces(response: httpx.Response, asked: str) -> AsyncIterator[bytes]:
+    """Yield the body as it comes; one longer than 1 MiB fails the check."""
+    length = 0
+    async for piece in response.aiter_bytes():
+        length += len(piece)
+        if length > LONGEST_ANSWER:
+            raise CheckFailedError(f"{asked}: the answer is longer than 1 MiB")
+        yield piece
+
+
+async def read(response: httpx.Response, asked: str, started: float) -> Reply:
+    """Return the whole answer to a request that was sent at `started` of time.perf_counter()."""
+    body = b"".join([piece async for piece in pieces(response, asked)])
+    seconds = time.perf_counter() - started
+    return Reply(asked, response.status_code, response.headers, body, seconds)
+
+
 async def exchange(
-    target: Target, method: str, url: str, *, timeout: float, body: Any = None
+    target: Target, method: str, url: str, *, deadline: Deadline, body: Any = None
 ) -> Reply:
-    """Send one request and read its whole answer, at most 1 MiB of it."""
+    """Send one request and return its whole answer."""
     started = time.perf_counter()
-    async with opened(target, method, url, timeout=timeout, body=body) as response:
-        content = b""
-        async for chunk in response.aiter_bytes():
-            content += chunk
-            if len(content) > LONGEST_ANSWER:
-                raise CheckFailedError(f"{method} {url}: the answer is longer than 1 MiB")
-        seconds = time.perf_counter() - started
-        return Reply(f"{method} {url}", response.status_code, response.headers, content, seconds)
+    async with opened(target, method, url, deadline=deadline, body=body) as response:
+        return await read(response, f"{method} {url}", started)

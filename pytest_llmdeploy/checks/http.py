@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_llmdeploy.checks.exchange import Reply, Target, exchange
+from pytest_llmdeploy.checks.exchange import Deadline, Reply, Target, exchange
 from pytest_llmdeploy.config.models import HttpCheck
 
 _ABSENT = object()
@@ -13,7 +13,8 @@ _ABSENT = object()
 async def check_http(target: Target, check: HttpCheck) -> Reply:
     """Make the request; raise CheckFailedError where its answer differs from what `check` wants."""
     url = target.service.url + check.path
-    reply = await exchange(target, check.method, url, timeout=check.timeout, body=check.body)
+    deadline = Deadline(check.timeout)
+    reply = await exchange(target, check.method, url, deadline=deadline, body=check.body)
     if reply.status != check.status:
         raise reply.fail(f"HTTP {check.status}")
     if check.contains is not None and check.contains not in reply.text:

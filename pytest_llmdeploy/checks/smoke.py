@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pytest_llmdeploy.checks.exchange import (
     CheckFailedError,
+    Deadline,
     Reply,
     Target,
     exchange,
@@ -20,6 +21,8 @@ from pytest_llmdeploy.errors import NotMeasuredError
 
 Detail = dict[str, Any]
 BAD_REQUEST = {"model": "", "messages": "this should be a list"}
+UNREAD_STATUS = frozenset({401, 403, 407, 408, 429})
+"""Refusals that a server gives before it looks at what was asked."""
 
 
 def smoke_checks(config: SmokeConfig, service: ServiceConfig, url: str | None) -> list[SmokeCheck]:
@@ -39,9 +42,9 @@ async def check_smoke(target: Target, check: SmokeCheck) -> Detail:
     return await _CHECKS[check.kind](target, check)
 
 
-async def _list_models(target: Target, timeout: float) -> tuple[Reply, list[str]]:
+async def _list_models(target: Target, deadline: Deadline) -> tuple[Reply, list[str]]:
     url = f"{target.service.api_url}/models"
-    reply = await exchange(target, "GET", url, timeout=timeout)
+    reply = await exchange(target, "GET", url, deadline=deadline)
     if reply.status != 200:
         raise reply.fail("HTTP 200")
     shape = 'a list of models: {"data": [{"id": …}, …]}'
@@ -56,24 +59,25 @@ async def _list_models(target: Target, timeout: float) -> tuple[Reply, list[str]
 
 
 async def _check_models(target: Target, check: SmokeCheck) -> Detail:
-    reply, names = await _list_models(target, check.timeout)
+    reply, names = await _list_models(target, Deadline(check.timeout))
     wanted = target.config.model
     if wanted is not None and wanted not in names:
         raise reply.fail(f"the model {wanted!r} (service.model) among the listed ones")
     return {"models": names, "seconds": reply.seconds}
 
 
-async def _request(target: Target, check: SmokeCheck, **more: Any) -> Detail:
+async def _request(target: Target, check: SmokeCheck, deadline: Deadline, **more: Any) -> Detail:
     """Return the body of a chat request in the words of `check`."""
-    model = target.config.model or (await _list_models(target, check.timeout))[1][0]
+    model = target.config.model or (await _list_models(target, deadline))[1][0]
     messages = [{"role": "user", "content": check.prompt}]
     return {"model": model, "messages": messages, "max_tokens": check.max_tokens, **more}
 
 
 async def _check_completion(target: Target, check: SmokeCheck) -> Detail:
     url = f"{target.service.api_url}/chat/completions"
-    body = await _request(target, check)
-    reply = await exchange(target, "POST", url, timeout=check.timeout, body=body)
+    deadline = Deadline(check.timeout)
+    body = await _request(target, check, deadline)
+    reply = await exchange(target, "POST", url, deadline=deadline, body=body)
     if reply.status != 200:
         raise reply.fail("HTTP 200")
     shape = "a chat completion with choices[0].message.content"
@@ -108,14 +112,15 @@ def check_usage(
 
 async def _check_stream(target: Target, check: SmokeCheck) -> Detail:
     more = {"stream": True, "stream_options": {"include_usage": True}}
-    body = await _request(target, check, **more)
-    return await check_stream(target, check, body, check_usage)
+    deadline = Deadline(check.timeout)
+    body = await _request(target, check, deadline, **more)
+    return await check_stream(target, check, body, deadline, check_usage)
 
 
 async def _check_bad_request(target: Target, check: SmokeCheck) -> Detail:
     url = f"{target.service.api_url}/chat/completions"
-    reply = await exchange(target, "POST", url, timeout=check.timeout, body=BAD_REQUEST)
-    if not 400 <= reply.status < 500:
+    reply = await exchange(target, "POST", url, deadline=Deadline(check.timeout), body=BAD_REQUEST)
+    if not 400 <= reply.status < 500 or reply.status in UNREAD_STATUS:
         raise reply.fail("HTTP 4xx for a request whose messages are not a list")
     shape = 'an error of the form {"error": {"message": …}}'
     value = reply.json(shape)
@@ -130,9 +135,10 @@ async def _check_version_header(target: Target, check: SmokeCheck) -> Detail:
     if name is None:
         raise NotMeasuredError("service.version_header is not set: there is no header to look for")
     found = []
-    good = await exchange(target, "GET", f"{target.service.api_url}/models", timeout=check.timeout)
+    deadline = Deadline(check.timeout)
+    good = await exchange(target, "GET", f"{target.service.api_url}/models", deadline=deadline)
     url = f"{target.service.api_url}/chat/completions"
-    bad = await exchange(target, "POST", url, timeout=check.timeout, body=BAD_REQUEST)
+    bad = await exchange(target, "POST", url, deadline=deadline, body=BAD_REQUEST)
     for reply in (good, bad):
         if not reply.headers.get(name):
             raise reply.fail(f"a header {name} (service.version_header), on errors too")
@@ -150,7 +156,7 @@ async def _check_tls(target: Target, check: SmokeCheck) -> Detail:
         target.service, target.config.model_copy(update={"verify_tls": True}), target.root
     )
     try:
-        async with opened(verified, "GET", url, timeout=check.timeout) as response:
+        async with opened(verified, "GET", url, deadline=Deadline(check.timeout)) as response:
             return {"status": response.status_code}
     except NotMeasuredError as error:
         if "certificate" in str(error).lower():

@@ -8,7 +8,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmdeploy.checks.exchange import CheckFailedError, Target, opened, shown
+from pytest_llmdeploy.checks.exchange import (
+    CheckFailedError,
+    Deadline,
+    Target,
+    opened,
+    pieces,
+    read,
+    shown,
+)
+from pytest_llmdeploy.checks.sse import EventParser
 from pytest_llmdeploy.config.models import SmokeCheck
 
 if TYPE_CHECKING:
@@ -18,48 +27,46 @@ DONE = "[DONE]"
 UsageCheck = Callable[[Callable[[str], CheckFailedError], Any, int], Mapping[str, int]]
 
 
-async def events(response: httpx.Response) -> AsyncIterator[str]:
-    """Yield the data of each event of a server-sent stream (comments and other fields ignored)."""
-    data: list[str] = []
-    async for line in response.aiter_lines():
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
-        elif not line and data:
-            yield "\n".join(data)
-            data = []
-    if data:
-        yield "\n".join(data)
+async def _events(response: httpx.Response, asked: str) -> AsyncIterator[str]:
+    parser = EventParser()
+    async for piece in pieces(response, asked):
+        for event in parser.feed(piece):
+            yield event
+    for event in parser.feed(b"", last=True):
+        yield event
 
 
 async def check_stream(
-    target: Target, check: SmokeCheck, body: Mapping[str, Any], check_usage: UsageCheck
+    target: Target,
+    check: SmokeCheck,
+    body: Mapping[str, Any],
+    deadline: Deadline,
+    check_usage: UsageCheck,
 ) -> dict[str, Any]:
     """Ask for a stream: it starts in time, carries text, says why it ended, ends with [DONE]."""
     url = f"{target.service.api_url}/chat/completions"
     seen = _Seen(f"POST {url} with stream: true")
+    first_token: float | None = None
     started = time.perf_counter()
-    async with opened(target, "POST", url, timeout=check.timeout, body=body) as response:
-        kind = response.headers.get("content-type", "no content-type")
-        if response.status_code != 200 or not kind.startswith("text/event-stream"):
-            await response.aread()
-            raise seen.fail(
-                f"HTTP 200 with text/event-stream; got HTTP {response.status_code} ({kind}) "
-                f"{shown(response.text)}"
-            )
-        stream = events(response)
-        try:
-            async with asyncio.timeout(check.first_token_timeout):
-                while not seen.text and not seen.done:
-                    seen.take(await anext(stream))
-        except TimeoutError as error:
-            raise seen.fail(
-                f"a first token within {check.first_token_timeout:g} s (first_token_timeout)"
-            ) from error
-        except StopAsyncIteration as error:
-            raise seen.fail("a first token; the stream ended without one") from error
-        first_token = time.perf_counter() - started
-        async for event in stream:
-            seen.take(event)
+    # From the request on: services that wait for the first token before they send headers exist.
+    try:
+        async with (
+            asyncio.timeout(check.first_token_timeout) as starting,
+            opened(target, "POST", url, deadline=deadline, body=body) as response,
+        ):
+            kind = response.headers.get("content-type", "no content-type")
+            if response.status_code != 200 or not kind.startswith("text/event-stream"):
+                reply = await read(response, seen.asked, started)
+                raise reply.fail("HTTP 200 with text/event-stream")
+            async for event in _events(response, seen.asked):
+                seen.take(event)
+                if first_token is None and seen.text:
+                    first_token = time.perf_counter() - started
+                    starting.reschedule(None)
+    except TimeoutError as error:
+        raise seen.fail(
+            f"a first token within {check.first_token_timeout:g} s (first_token_timeout)"
+        ) from error
     seconds = time.perf_counter() - started
     if not seen.done:
         raise seen.fail(f"a last event {DONE}; the stream just ended after {shown(seen.text)}")

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_llmdeploy.collection.items import StageItem
+from pytest_llmdeploy.collection.items import ERROR, StageItem
 from pytest_llmdeploy.config.models import READING_STAGES
-from pytest_llmdeploy.errors import ProtectedEnvironmentError
 from pytest_llmdeploy.markers import MARKERS
 from pytest_llmdeploy.options import config_path
 from pytest_llmdeploy.platforms.kubeconfig import current_context
@@ -47,5 +46,5 @@ def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
         if reason is None:
             continue
         if names_stage(expression, stage):
-            raise ProtectedEnvironmentError(reason)
+            raise ERROR(reason)
         pytest.skip(reason)

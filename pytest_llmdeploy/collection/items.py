@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.outcomes import Failed
 
-from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError
+from pytest_llmdeploy.errors import LLMDeployError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -23,15 +24,22 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
 
 
-class FAIL(Exception):  # noqa: N818 - its name is what pytest prints in front of the reason
+class _Outcome(Failed):
+    """Shown by its text alone: our own traceback tells the reader nothing."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, pytrace=False)
+
+
+class FAIL(_Outcome):
     """Measured, and not good enough."""
 
 
-class INCONCLUSIVE(Exception):  # noqa: N818
+class INCONCLUSIVE(_Outcome):
     """Measured, but not enough to tell."""
 
 
-class ERROR(Exception):  # noqa: N818
+class ERROR(_Outcome):
     """Could not be measured."""
 
 
@@ -71,7 +79,7 @@ class StageItem(pytest.Item):
         """Measure."""
         try:
             self.measurement = self.measure()
-        except NotMeasuredError as error:
+        except LLMDeployError as error:
             self.measurement = Measurement(Verdict.ERROR, str(error))
             raise ERROR(str(error)) from error
         if self.measurement.verdict is Verdict.ERROR:
@@ -92,15 +100,6 @@ class StageItem(pytest.Item):
     def _explained(measurement: Measurement) -> str:
         explanation = measurement.detail.get("explanation")
         return f"{measurement.reason}\n{explanation}" if explanation else measurement.reason
-
-    def repr_failure(  # type: ignore[override]
-        self, excinfo: ExceptionInfo[BaseException]
-    ) -> str | TerminalRepr:
-        """Show the reason alone: our own traceback tells the reader nothing."""
-        expected = (FAIL, INCONCLUSIVE, ERROR, LLMDeployError)
-        if isinstance(excinfo.value, expected):
-            return self._repr_failure_py(excinfo, style="value")
-        return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the line of the file that asks the question."""

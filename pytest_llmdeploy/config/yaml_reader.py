@@ -201,8 +201,11 @@ class _Composer:
     def _scalar(self, event: Any, path: KeyPath) -> Any:
         text: str = event.value
         if re.search("[\x00\ud800-\udfff]", text):
-            self.report(path, self.line, "an escape stands for NUL or half a character")
-            return ""
+            # JSON, which is YAML too, escapes a character in two halves.
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            if re.search("[\x00\ufffd]", text):
+                self.report(path, self.line, "an escape stands for NUL or half a character")
+                return ""
         tag = str(event.tag) if event.tag else None
         if tag is None:
             return text if event.style else self._plain(text, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from pytest_llmdeploy.config.models import SuiteConfig
@@ -83,6 +84,8 @@ class CaseBuilder:
             repeats=self._repeats(raw),
             source=f"{raw.file}:{raw.line}",
         )
+        if not case.assertions and not self._suite.checks and len(self.problems) == before:
+            self._wrong(raw, (), "the case has no assertion: it could never fail")
         return case if len(self.problems) == before else None
 
     def _wrong(self, raw: RawCase, path: KeyPath, message: str) -> None:
@@ -143,37 +146,44 @@ class CaseBuilder:
         elif not isinstance(own, list):
             self._wrong(raw, ("assert",), f"expected a list of assertions, got {shown(own)}")
             return ()
-        before = len(self.problems)
         specs = []
         for shared in self._shared:
             if isinstance(shared, AssertionSpec):
                 specs.append(shared)
             else:
                 written, source, label = shared
-                note = f"{label}, for the case of {raw.file}:{raw.line}"
-                specs += self._parsed(written, variables, source, note, column=False)
+                where = partial("{}, for the case of {}:{}".format, label, raw.file, raw.line)
+                specs += self._parsed(written, variables, source, where)
         for index, written in enumerate(own):
-            path = ("assert", index) if isinstance(raw.data.get("assert"), list) else ("assert",)
-            place = raw.problem(path, "")
-            source = f"{place.file}:{place.line}"
-            specs += self._parsed(written, variables, source, place.where, column=raw.column)
-        if not specs and not self._suite.checks and len(self.problems) == before:
-            self._wrong(raw, (), "the case has no assertion: it could never fail")
+            path = ("assert", index) if isinstance(raw.data["assert"], list) else ("assert",)
+            source = f"{raw.file}:{raw.line_at(path)}"
+            where = partial(raw.label_of, path)
+            specs += self._parsed(written, variables, source, where, column=raw.column)
         return tuple(specs)
 
     def _parsed(
-        self, written: object, variables: dict[str, Any], source: str, label: str, *, column: bool
+        self,
+        written: object,
+        variables: dict[str, Any],
+        source: str,
+        where: Callable[[], str],
+        *,
+        column: bool = False,
     ) -> list[AssertionSpec]:
-        """Return the assertion with the case's variables filled in, or report its problem."""
+        """Return the assertion with the case's variables filled in, or report its problem.
+
+        `where` names its key; it is called for a problem only, as most assertions have none.
+        """
         try:
             if is_template(written):
                 written = render_tree(written, variables)
-            return [self._registry.parse(written, source, where=label, column=column)]
+            return [self._registry.parse(written, source, column=column)]
         except TemplateError as error:
-            file, _, line = source.rpartition(":")
-            self.problems.append(Problem(file, int(line), label, str(error)))
+            messages = [str(error)]
         except ConfigError as error:
-            self.problems.extend(error.problems)
+            messages = [problem.message for problem in error.problems]
+        file, _, line = source.rpartition(":")
+        self.problems += [Problem(file, int(line), where(), message) for message in messages]
         return []
 
     def _tags(self, raw: RawCase) -> tuple[str, ...]:
@@ -182,8 +192,11 @@ class CaseBuilder:
             return ()
         if isinstance(value, str):
             value = [part for part in value.split(",") if part.strip()]
-        if not isinstance(value, list) or not all(isinstance(tag, str) for tag in value):
+        if not isinstance(value, list):
             self._wrong(raw, ("tags",), f"expected a list of texts, got {shown(value)}")
+            return ()
+        if others := [tag for tag in value if not isinstance(tag, str)]:
+            self._wrong(raw, ("tags",), f"a tag must be text, got {shown(others[0])}")
             return ()
         tags = [tag.strip() for tag in value]
         if not all(tags):

@@ -45,7 +45,8 @@ def safe_id(text: str) -> str:
     two long ids that differ late stay different.
     """
     plain = _UNSAFE.sub("-", unicodedata.normalize("NFC", text))
-    plain = "".join(char if char.isprintable() else "-" for char in plain)
+    if not plain.isprintable():
+        plain = "".join(char if char.isprintable() else "-" for char in plain)
     plain = re.sub(r" {2,}", " ", plain).strip(" -:")
     if len(plain) <= MAX_ID_LENGTH:
         return plain

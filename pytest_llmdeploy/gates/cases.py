@@ -46,7 +46,7 @@ def load_cases(
             continue
         try:
             paths = _files(entry, root)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             path: KeyPath = ("gates", suite_name, "cases", index)
             file, line = where(*path)
             problems.append(Problem(file, line, dotted(path), str(error)))
@@ -124,17 +124,14 @@ def _duplicates(cases: Iterable[Case]) -> Iterator[Problem]:
 
 
 def _first_of_each_file(problems: list[Problem]) -> list[Problem]:
-    """Return the first problems of each file, and how many more there are."""
-    told: list[Problem] = []
-    count: Counter[str] = Counter()
-    last: dict[str, int] = {}
+    """Return the first problems of each file, and for the others how many there are."""
+    by_file: dict[str, list[Problem]] = {}
     for problem in sorted(set(problems)):
-        count[problem.file] += 1
-        if count[problem.file] <= MAX_PROBLEMS:
-            told.append(problem)
-            last[problem.file] = problem.line
-    for file, number in count.items():
-        if number > MAX_PROBLEMS:
-            message = f"and {number - MAX_PROBLEMS} more problems like these"
-            told.append(Problem(file, last[file], "~", message))
+        by_file.setdefault(problem.file, []).append(problem)
+    told: list[Problem] = []
+    for file, found in by_file.items():
+        if len(found) > MAX_PROBLEMS:
+            message = f"{len(found)} problems; these are the first {MAX_PROBLEMS}"
+            told.append(Problem(file, 0, "", message))
+        told += found[:MAX_PROBLEMS]
     return told

@@ -37,7 +37,7 @@ def render_text(text: str, variables: Mapping[str, Any]) -> str:
         return text.removesuffix("\n")
     try:
         return _compiled(text)(variables)
-    except TemplateError:
+    except (MissingExtraError, TemplateError):
         raise
     except Exception as error:
         raise TemplateError(_reason(text, error, variables)) from error
@@ -56,8 +56,10 @@ def render_tree(value: Any, variables: Mapping[str, Any]) -> Any:
 
 def message_problem(messages: object) -> str | None:
     """Say what is wrong with a list of chat messages; None when nothing is."""
-    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+    if not isinstance(messages, Sequence) or isinstance(messages, str):
         return f"expected a list of messages, got {shown(messages)}"
+    if not messages:
+        return "the list of messages is empty"
     for number, message in enumerate(messages, start=1):
         if not isinstance(message, Mapping):
             return f"message {number}: expected {{role, content}}, got {shown(message)}"

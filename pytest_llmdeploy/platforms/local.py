@@ -89,14 +89,15 @@ class LocalPlatform:
                 timeout=self._environment.ready_timeout,
                 setting="ready_timeout",
             )
-        except PlatformError as error:
-            raise self._failure(f"the service ended before it was ready: {error}") from error
-        except WaitTimeoutError as error:
+        except BaseException as error:  # Ctrl-C too: nothing may be left running
             guardian.terminate()
-            raise self._failure(str(error)) from error
-        except BaseException:  # Ctrl-C while waiting: nothing may be left running
-            guardian.terminate()
+            guardian.wait()
+            if isinstance(error, PlatformError):
+                raise self._failure(f"the service ended before it was ready: {error}") from error
+            if isinstance(error, WaitTimeoutError):
+                raise self._failure(str(error)) from error
             raise
+        guardian.returncode = 0  # it outlives us by design: Popen must not warn of that
         url = f"http://127.0.0.1:{port}"
         started = Service(
             url=url,
@@ -149,7 +150,8 @@ class LocalPlatform:
             return None
         if answer.status_code != httpx.codes.OK:
             return None
-        version = answer.headers.get(self._service.version_header or "")
+        ours = "x-llm-version" if self._environment.reference is not None else ""
+        version = answer.headers.get(self._service.version_header or ours)
         return version, answer.headers.get("x-llm-engine")
 
     def _failure(self, what: str) -> PlatformError:

@@ -11,11 +11,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from pytest_llmdeploy.errors import LLMDeployError, MissingExtraError
-from pytest_llmdeploy.reference.faults import FaultBook
+from pytest_llmdeploy.reference.faults import PLANTED_EXIT, FaultBook
 from pytest_llmdeploy.reference.settings import Settings, read_settings
-
-PLANTED_EXIT = 70
-"""Exit code of a process that a planted fault ended."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,6 +54,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as exc:
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else exc.strerror
         raise LLMDeployError(
-            f"cannot listen on {settings.host} port {settings.port}: {os.strerror(exc.errno) if exc.errno else exc}"
+            f"cannot listen on {settings.host} port {settings.port}: {reason}"
         ) from exc

@@ -14,6 +14,8 @@ from pytest_llmdeploy.errors import LLMDeployError
 
 HEADER = "x-llm-fault"
 """Request header that plants faults into the one request that carries it."""
+PLANTED_EXIT = 70
+"""Exit code of a process that a planted fault ended."""
 _NUMBER = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import HTMLResponse
 
 from pytest_llmdeploy.reference.answers import ConnectionCutError
-from pytest_llmdeploy.reference.command import PLANTED_EXIT
 from pytest_llmdeploy.reference.envelope import faults_of
-from pytest_llmdeploy.reference.faults import ARRIVAL
+from pytest_llmdeploy.reference.faults import ARRIVAL, PLANTED_EXIT
 from pytest_llmdeploy.reference.metrics import Metrics
 from pytest_llmdeploy.reference.wire import ApiError
 

@@ -33,6 +33,7 @@ def report(result: RunResult) -> dict[str, Any]:
         "overall_status": result.overall_status,
         "pass_rate": result.pass_rate,
         "others_failed": result.others_failed,
+        "not_collected": result.not_collected,
         "services": _services(result),
         "stages": {
             stage: {"verdict": str(worst(_verdicts(events))), "counts": counts(events)}

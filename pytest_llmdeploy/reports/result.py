@@ -40,7 +40,9 @@ class RunResult:
     exit_code: int
     interrupted: bool
     others_failed: bool
-    """Tests or collections without a verdict of ours failed too."""
+    """Tests without a verdict of ours failed too."""
+    not_collected: bool
+    """Something could not be collected, so it was not asked."""
 
     @property
     def verdict(self) -> Verdict:
@@ -48,7 +50,7 @@ class RunResult:
         verdicts = [Verdict(event["verdict"]) for event in deciding(self.events)]
         if self.others_failed:
             verdicts.append(Verdict.FAIL)
-        if self.interrupted:
+        if self.interrupted or self.not_collected:
             verdicts.append(Verdict.ERROR)
         return worst(verdicts)
 
@@ -96,9 +98,9 @@ def deciding(events: Sequence[Event]) -> list[Event]:
     ]
 
 
-def exit_code(pytest_code: int, events: Sequence[Event], others_failed: bool) -> int:
-    """Return the exit code of the run: pytest's own, refined where only our verdicts decide."""
-    if pytest_code not in (0, 1) or others_failed or not events:
+def exit_code(pytest_code: int, events: Sequence[Event]) -> int:
+    """Return pytest's exit code, refined where it says no more than that something failed."""
+    if pytest_code not in (0, 1) or not events:
         return pytest_code
     return _EXIT_CODES[worst(Verdict(event["verdict"]) for event in deciding(events))]
 

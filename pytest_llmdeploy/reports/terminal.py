@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +13,8 @@ from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding
 from pytest_llmdeploy.verdicts import Verdict
 
 MOST_SHOWN = 20
+LONGEST_REASON = 160
+"""Characters; the whole reason is in the report."""
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.FAIL: "red",
@@ -45,7 +47,9 @@ def _colour(verdict: Verdict) -> str:
 
 
 def _parts(result: RunResult) -> list[Any]:
-    parts: list[Any] = [_about(result), _stages(result)]
+    parts: list[Any] = [_about(result)]
+    if result.events:
+        parts.append(_stages(result))
     attention = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
     if attention:
         parts.append(_attention(attention))
@@ -60,6 +64,8 @@ def _parts(result: RunResult) -> list[Any]:
 def _about(result: RunResult) -> Text:
     about = {_whom(event) for event in result.events if event["environment"]}
     state = ", INTERRUPTED: what follows is not the whole" if result.interrupted else ""
+    if result.not_collected:
+        state += ", not everything could be collected: see the errors above"
     return Text(
         f"{'; '.join(sorted(about)) or 'nothing was asked'}, {result.duration:.1f} s{state}"
     )
@@ -86,14 +92,17 @@ def _stages(result: RunResult) -> Table:
     return table
 
 
-def _attention(events: list[Event]) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _attention(events: list[Event]) -> Group:
+    """Return two lines an event: which, and the first line of why, shortened."""
+    lines: list[Text] = []
     for event in events[:MOST_SHOWN]:
-        reason = str(event["reason"]).splitlines()[0] if event["reason"] else ""
-        table.add_row(_verdict(event), Text(f"{event['stage']}::{event['name']}"), Text(reason))
+        first = next(iter(str(event["reason"]).splitlines()), "")
+        reason = first if len(first) <= LONGEST_REASON else first[: LONGEST_REASON - 1] + "…"
+        name = Text(f"{event['stage']}::{event['name']}", style="bold")
+        lines += [Text(" ").join([_verdict(event), name]), Text(f"  {reason}")]
     if len(events) > MOST_SHOWN:
-        table.add_row("", Text(f"… and {len(events) - MOST_SHOWN} more in the report"), "")
-    return table
+        lines.append(Text(f"… and {len(events) - MOST_SHOWN} more in the report"))
+    return Group(*lines)
 
 
 def _as_verdict(event: Event) -> Verdict:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -140,11 +141,8 @@ def test_embeddings_are_unit_vectors_and_similar_texts_are_close(either: Running
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] > 0
     first, near, far = (item["embedding"] for item in answer["data"])
     assert math.hypot(*first) == pytest.approx(1)
-    assert (
-        math.sumprod(first, near) > math.sumprod(first, far)
-        if hasattr(math, "sumprod")
-        else sum(map(float.__mul__, first, near)) > sum(map(float.__mul__, first, far))
-    )
+    likeness = [sum(map(float.__mul__, first, other)) for other in (near, far)]
+    assert likeness[0] > likeness[1]
 
 
 def test_the_numbers_move(either: Running) -> None:
@@ -299,30 +297,35 @@ def test_a_body_that_is_no_object(scripted: Running, content: bytes, message: st
         assert answer.json() == error(message, "invalid_request_error", None, "invalid_json")
 
 
+NO_INPUT = "'input' must be a text or a list of texts, none of them empty"
+
+
 @pytest.mark.parametrize(
-    ("body", "message", "param"),
+    ("body", "message", "param", "code"),
     [
-        ({}, "'input' must be a text or a list of texts, none of them empty", "input"),
-        (
-            {"input": [1, 2]},
-            "'input' must be a text or a list of texts, none of them empty",
-            "input",
-        ),
+        ({}, NO_INPUT, "input", "invalid_value"),
+        ({"input": [1, 2]}, NO_INPUT, "input", "invalid_value"),
+        ({"input": ["x", ""]}, NO_INPUT, "input", "invalid_value"),
         (
             {"input": "x", "encoding_format": "hex"},
             "'encoding_format' must be float or base64",
-            None,
+            "encoding_format",
+            "invalid_value",
         ),
-        ({"input": "x", "dimensions": 3}, "'dimensions' is not supported by this service", None),
+        (
+            {"input": "x", "dimensions": 3},
+            "'dimensions' is not supported by this service",
+            "dimensions",
+            "unsupported_parameter",
+        ),
     ],
 )
 def test_a_bad_embeddings_request(
-    scripted: Running, body: dict[str, Any], message: str, param: str | None
+    scripted: Running, body: dict[str, Any], message: str, param: str, code: str
 ) -> None:
     answer = scripted.client.post("/v1/embeddings", json=body)
     assert answer.status_code == 400
-    assert answer.json()["error"]["message"] == message
-    assert answer.json()["error"]["param"] == param or message.split("'")[1]
+    assert answer.json() == error(message, "invalid_request_error", param, code)
 
 
 def test_an_unknown_model_is_not_found(either: Running) -> None:
@@ -368,13 +371,13 @@ def test_the_model_refuses_what_is_too_long(smollm2: Running) -> None:
 
 def test_the_model_decodes_several_at_once(smollm2: Running) -> None:
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda n: smollm2.chat(f"Count to {n}", max_tokens=20), range(6)))
+        answers = list(pool.map(lambda n: smollm2.chat(f"Count to {n}", max_tokens=8), range(6)))
     assert [answer.status_code for answer in answers] == [200] * 6
 
 
 def test_clients_that_leave_free_the_model(smollm2: Running) -> None:
     """Four endless answers hold all slots; unless they end, a fifth has to wait for long."""
-    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 900}
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 400}
     body = {
         "messages": HELLO,
         "stream": True,
@@ -382,11 +385,14 @@ def test_clients_that_leave_free_the_model(smollm2: Running) -> None:
         "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
     }
     with ExitStack() as stack:
-        for _ in range(4):
-            stream = stack.enter_context(smollm2.client.stream("POST", CHAT, json=body))
-            assert next(stream.iter_bytes()).startswith(b"data: ")
+        streams = [
+            stack.enter_context(smollm2.client.stream("POST", CHAT, json=body)).iter_bytes()
+            for _ in range(4)
+        ]
+        assert [next(stream)[:6] for stream in streams] == [b"data: "] * 4
         assert smollm2.client.get("/health").json()["in_flight"] == 4
-    assert smollm2.chat(QUESTION, max_tokens=1).status_code == 200
+    body = {"messages": HELLO, "max_tokens": 1}
+    assert smollm2.client.post(CHAT, json=body, timeout=6).status_code == 200
     wait_until(lambda: smollm2.client.get("/health").json()["in_flight"] == 0)
 
 
@@ -522,7 +528,7 @@ def test_crash_after_some_requests(start: Start) -> None:
     service = start("--fault", "crash-after=2")
     assert [service.chat().status_code for _ in range(2)] == [200, 200]
     assert service.client.get("/health").status_code == 200
-    with pytest.raises(httpx.RemoteProtocolError):
+    with pytest.raises(httpx.TransportError):  # reset or closed, as the timing has it
         service.chat()
     assert service.wait() == 70
 
@@ -547,10 +553,9 @@ def test_a_start_that_is_to_fail() -> None:
 
 
 def test_a_slow_start(start: Start) -> None:
-    quick = start().client.get("/health").elapsed
-    assert quick.total_seconds() < 5
-    begun = start("--fault", "slow-start=0.5")
-    assert begun.client.get("/health").json()["status"] == "ok"
+    begun = time.monotonic()
+    assert start("--fault", "slow-start=1.2").client.get("/ready").status_code == 200
+    assert time.monotonic() - begun > 1.2
 
 
 def test_a_wrong_fault_ends_the_start() -> None:
@@ -648,7 +653,7 @@ def slow_stream(service: Running) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_drain_lets_streams_finish(start: Start, number: signal.Signals) -> None:
-    service = start("--token-interval", "0.05", "--drain-delay", "0.5")
+    service = start("--token-interval", "0.05", "--tokens", "16", "--drain-delay", "0.4")
     parts = slow_stream(service)
     received = next(parts)
     service.signal(number)
@@ -664,7 +669,7 @@ def test_a_drain_lets_streams_finish(start: Start, number: signal.Signals) -> No
 
 
 def test_new_connections_end_while_a_stream_goes_on(start: Start) -> None:
-    service = start("--token-interval", "0.05")
+    service = start("--token-interval", "0.05", "--tokens", "16")
     parts = slow_stream(service)
     received = next(parts)
     service.signal()
@@ -719,7 +724,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
 def test_the_model_ends_while_it_writes(start: Start) -> None:
     pytest.importorskip("xllamacpp")
     service = start("--grace", "0.2", engine="smollm2")
-    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 900}
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 400}
     wanted = {"type": "json_schema", "json_schema": {"schema": schema}}
     body = {"messages": HELLO, "stream": True, "max_tokens": 1900, "response_format": wanted}
     with service.client.stream("POST", CHAT, json=body) as answer:

@@ -45,7 +45,7 @@ def read_csv(path: Path) -> Reading:
                 continue
             row += 1
             if len(cells) != len(header):
-                message = f"{len(cells)} cells in a row, but the header has {len(header)}"
+                message = f"cells in this row: {len(cells)}, in the header: {len(header)}"
                 reading.problems.append(Problem(file, start, "", message))
             else:
                 _add(reading, header, cells, (file, start, row))

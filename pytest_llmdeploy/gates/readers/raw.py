@@ -31,8 +31,11 @@ class RawCase:
 
     def problem(self, path: KeyPath, message: str) -> Problem:
         """Return a problem with what stands at `path` within the case."""
-        line = self.line_of(path) if self.line_of else self.line
-        return Problem(self.file, line, self.label_of(path), message)
+        return Problem(self.file, self.line_at(path), self.label_of(path), message)
+
+    def line_at(self, path: KeyPath) -> int:
+        """Return the line of what stands at `path` within the case."""
+        return self.line_of(path) if self.line_of else self.line
 
 
 @dataclass(frozen=True, slots=True)

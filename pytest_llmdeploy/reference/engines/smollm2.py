@@ -55,6 +55,8 @@ class SmolLM2:
         params.verbosity = _ERRORS_ONLY
         params.api_keys = [secrets.token_urlsafe()]
         params.ui = False
+        # Waiting threads sleep: spinning ones starve whatever else runs on a small machine.
+        params.cpuparams.poll = params.cpuparams_batch.poll = 0
         params.n_threads_http = 1
         params.cache_ram_mib = 0
         params.cache_idle_slots = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,15 @@ def suite(**fields: Any) -> SuiteConfig:
     return SuiteConfig.model_validate({"prompt": "Capital of {{ country }}?", **fields})
 
 
-def load(root: Path, *, registry: AssertionRegistry | None = None, **fields: Any) -> list[Case]:
-    """Load the cases of a suite called capitals."""
-    return load_cases("capitals", suite(**fields), root, where, registry)
+def load(
+    root: Path,
+    *,
+    checks: Sequence[Any] = (),
+    registry: AssertionRegistry | None = None,
+    **fields: Any,
+) -> list[Case]:
+    """Load the cases of a suite called capitals; `checks` is its key assert."""
+    return load_cases("capitals", suite(**{**fields, "assert": checks}), root, where, registry)
 
 
 def answer(text: str, latency: float = 0.5) -> Answer:

@@ -1,0 +1,43 @@
+"""Server-sent events out of bytes, as the WHATWG HTML standard has them. Pure."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterator
+
+
+class EventParser:
+    """Collects the data of each event; comments and other fields are skipped.
+
+    Lines end with LF, CRLF or CR and nothing else: a U+2028 in an answer's text is text.
+    """
+
+    def __init__(self) -> None:
+        utf8 = codecs.getincrementaldecoder("utf-8-sig")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
+        self._rest: list[str] = []
+        self._data: list[str] = []
+
+    def feed(self, piece: bytes, *, last: bool = False) -> Iterator[str]:
+        """Yield the events that `piece` completes.
+
+        With `last` also the one that no empty line ended: the standard drops it, but a stream that
+        forgot its last line break has said what it had to say.
+        """
+        *lines, rest = self._decoder.decode(piece, last).split("\n")
+        for line in lines:
+            yield from self._take("".join((*self._rest, line)))
+            self._rest = []
+        self._rest.append(rest)
+        if last:
+            yield from self._take("".join(self._rest))
+            yield from self._take("")
+
+    def _take(self, line: str) -> Iterator[str]:
+        field, _, value = line.partition(":")
+        if field == "data":
+            self._data.append(value.removeprefix(" "))
+        elif not line and self._data:
+            yield "\n".join(self._data)
+            self._data = []

@@ -1,0 +1,210 @@
+"""One service for the run, each case asked once, and nothing left behind, whatever ends the run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.conftest import Project, processes_of, wait_for
+
+SERVICE = """
+import http.server, json, os, sys
+from pathlib import Path
+
+log = Path(os.environ["LOG"])
+with log.open("a") as file:
+    file.write(f"start {os.environ['MARK']}\\n")
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        self.answer({"data": [{"id": "m"}]})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = asked["messages"][-1]["content"]
+        with log.open("a") as file:
+            file.write(text + "\\n")
+        if "slow" in text:
+            import time; time.sleep(60)
+        self.answer({
+            "id": "1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop",
+                         "message": {"role": "assistant", "content": text}}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        })
+    def log_message(self, *args): pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+server.daemon_threads = True
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def recorded(project: Project) -> Project:
+    """A project whose service writes each start and each question into asked.log."""
+    project.write("service.py", SERVICE)
+    mark = f"mark-{os.getpid()}-{project.path.name}"
+    cases = "".join(
+        f'      - {{id: c{n}, prompt: "question {n}", assert: ["contains: question"]}}\n'
+        for n in range(40)
+    )
+    project.config(f"""
+environments:
+  local:
+    command: ["{sys.executable}", service.py, "{{port}}"]
+    variables: {{LOG: "{project.path}/asked.log", MARK: "{mark}"}}
+    stop_timeout: 3
+health: {{checks: []}}
+smoke: {{checks: [models]}}
+gates:
+  many:
+    concurrency: 8
+    cases:
+{cases}""")
+    project.mark = mark  # type: ignore[attr-defined]
+    return project
+
+
+def asked(project: Project) -> list[str]:
+    """Return what the service has been asked so far."""
+    log = project.path / "asked.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def left(project: Project) -> list[int]:
+    """Return the processes of this project's service that still run."""
+    return processes_of(project.mark)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("workers", ["0", "2", "4"])
+def test_one_service_and_each_case_once(recorded: Project, workers: str) -> None:
+    done = recorded.run("-n", workers)
+    assert done.code == 0, done.out
+    assert done.counts()["passed"] == 42
+    lines = asked(recorded)
+    assert [line for line in lines if line.startswith("start")] == [f"start {recorded.mark}"]  # type: ignore[attr-defined]
+    questions = [line for line in lines if line.startswith("question")]
+    assert sorted(questions) == sorted(f"question {n}" for n in range(40))
+    assert done.report["gates"][0]["total"] == 40
+    assert left(recorded) == []
+
+
+def test_a_worker_that_dies_loses_no_case(recorded: Project) -> None:
+    recorded.write(
+        "conftest.py",
+        """
+import os, pytest
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_call(item):
+    if item.name == "c3" and os.environ["PYTEST_XDIST_WORKER"] in ("gw0", "gw1"):
+        os._exit(9)
+""",
+    )
+    done = recorded.run("-n", "2")
+    assert "crashed" in done.out
+    assert done.report["gates"][0]["verdict"] == "PASS", done.out
+    assert done.report["gates"][0]["total"] == 40
+    assert done.code == 1  # the crash itself is a failed test
+    assert left(recorded) == []
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_after(recorded: Project, workers: str, ending: signal.Signals) -> None:
+    text = (recorded.path / "llmdeploy.yaml").read_text()
+    recorded.write("llmdeploy.yaml", text.replace('"question 0"', '"question slow"'))
+    process = recorded.start("-n", workers)
+    wait_for(lambda: "question slow" in asked(recorded), "the slow question")
+    process.send_signal(ending)
+    out, _ = process.communicate(timeout=40)
+    wait_for(lambda: not left(recorded), "the end of the service", timeout=15)
+    if ending is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        return
+    assert process.returncode == 2, out
+    assert "INTERRUPTED: what follows is not the whole" in out
+    (report,) = recorded.path.glob(".llmdeploy/*/report.json")
+    assert '"interrupted": true' in report.read_text()
+
+
+def start_failure(project: Project, command: str, more: str = "") -> str:
+    """Return the output of a run whose service does not come up."""
+    project.config(f"""
+environments:
+  local:
+    command: {command}
+    ready_timeout: 1.5
+{more}
+smoke: {{checks: []}}
+""")
+    done = project.run()
+    assert done.code == 10, done.out
+    assert done.counts() == {"errors": 2}
+    assert "Traceback" not in done.out
+    return done.out
+
+
+def test_a_command_that_dies_is_an_error_with_its_log(project: Project) -> None:
+    script = "print('no GPU found'); raise SystemExit(3)"
+    out = start_failure(project, f'["{sys.executable}", -c, "{script}"]')
+    assert "the service ended before it was ready: it ended with exit code 3" in out
+    assert "  | no GPU found" in out
+
+
+def test_a_command_that_is_never_ready_is_an_error_and_ends(project: Project) -> None:
+    mark = f"never-ready-{project.path.name}"
+    script = f"import time; print('{mark}'); time.sleep(60)"
+    out = start_failure(project, f'["{sys.executable}", -c, "{script}"]')
+    expected = (
+        "the service should answer 200 on /ready within 1.5 s (ready_timeout), but it did not come"
+    )
+    assert expected in out
+    assert f"  | {mark}" in out
+    assert processes_of(mark) == []
+
+
+def test_a_command_that_does_not_exist_is_an_error(project: Project) -> None:
+    out = start_failure(project, "[no-such-program-here]")
+    assert "it could not be started: no-such-program-here: No such file or directory" in out
+
+
+def test_a_service_that_ignores_sigterm_is_killed(project: Project) -> None:
+    mark = f"stubborn-{project.path.name}"
+    script = (
+        "import http.server, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]), bind='127.0.0.1')"
+    )
+    project.write("stubborn.py", script)
+    project.write("ready", "")
+    project.config(f"""
+environments:
+  local:
+    command: ["{sys.executable}", stubborn.py, "{{port}}", "{mark}"]
+    stop_timeout: 0.5
+health: {{checks: [{{name: ready, path: /ready}}]}}
+smoke: {{checks: []}}
+""")
+    begun = time.monotonic()
+    assert project.run().code == 0
+    assert processes_of(mark) == []
+    assert time.monotonic() - begun < 60  # it was killed, not waited for
+
+
+def test_the_output_folder_is_ignored_by_git(recorded: Project) -> None:
+    recorded.run("-k", "models")
+    assert (recorded.path / ".llmdeploy" / ".gitignore").read_text() == "*\n"
+    folder = next(Path(recorded.path / ".llmdeploy").glob("2*"))
+    assert {path.name for path in folder.iterdir()} == {"report.json", "services"}

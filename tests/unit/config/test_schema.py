@@ -1,0 +1,132 @@
+"""The JSON Schema against files that the loader takes and refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+
+from pytest_llmdeploy.config.loader import load_config
+from pytest_llmdeploy.config.models import FileConfig
+from pytest_llmdeploy.config.schema import json_schema
+from pytest_llmdeploy.config.sentences import PATTERNS
+from pytest_llmdeploy.config.yaml_reader import read_yaml
+from pytest_llmdeploy.errors import ConfigError
+
+LOCAL = "environments: {local: {reference: {}}}\n"
+GOOD = {
+    "smallest": LOCAL,
+    "address": "environments: {local: {url: http://127.0.0.1:8000}}\n",
+    "command-as-text": "environments: {local: {command: 'serve --port {port}'}}\n",
+    "command-as-list": "environments: {local: {command: [serve, '{port}']}}\n",
+    "variables-anywhere": LOCAL
+    + "service: {timeout: '${T:-3}', verify_tls: '${V:-true}', base_path: '${B:-/v1}'}\n"
+    + "smoke: {checks: ['${K:-models}']}\npolicy: {inconclusive: '${P:-skip}'}\n",
+    "smoke-short-and-long": LOCAL
+    + "smoke: {checks: [models, {kind: http, request: {name: x, path: /x}}, {kind: stream}]}\n",
+    "no-checks": LOCAL + "health: {checks: []}\nsmoke: {checks: []}\n",
+    "cases-as-text": LOCAL + "gates: {x: {cases: x.csv}}\n",
+    "cases-as-one-case": LOCAL + "gates: {x: {cases: {prompt: hi}}}\n",
+    "cases-as-list": LOCAL + "gates: {x: {cases: [x.csv, {prompt: hi}], prompt: [{role: user}]}}\n",
+    "everything-of-a-suite": LOCAL
+    + "gates:\n  x:\n    cases: x.csv\n    prompt: {file: x.j2}\n    system: s\n"
+    + "    assert: ['contains: x', {type: is-json}]\n    parameters: {temperature: 0}\n"
+    + "    endpoint: {base_url: http://x/v1, model: m, api_key: '${K:-none}'}\n"
+    + "    repeats: 2\n    min_pass_rate: 0.9\n    max_error_rate: 0\n    timeout: null\n",
+    "overrides": "environments:\n  local:\n    reference: {engine: scripted, faults: [hang=1]}\n"
+    + "    service: {timeout: 3}\n    health: {checks: [{name: x, path: /}]}\n"
+    + "    smoke: {checks: [tls]}\n    policy: {inconclusive: skip}\n"
+    + "    gates: {x: {repeats: '${R:-2}', endpoint: {model: other}}}\n"
+    + "gates: {x: {cases: x.csv, endpoint: {base_url: http://x, model: m}}}\n",
+    "http-check": LOCAL
+    + "health: {checks: [{name: x, path: /x, method: POST, body: [1], json: {a.b: 1}}]}\n",
+}
+BAD = {
+    "unknown-section": LOCAL + "gate: {}\n",
+    "unknown-key": LOCAL + "service: {tymeout: 3}\n",
+    "unknown-key-of-an-environment": "environments: {local: {reference: {}, ulr: x}}\n",
+    "unknown-key-of-an-override": "environments: {local: {reference: {}, service: {nmae: x}}}\n",
+    "unknown-key-of-an-overridden-suite": LOCAL[:-3]
+    + ", gates: {x: {casse: y}}}}\ngates: {x: {cases: x.csv}}\n",
+    "unknown-key-of-a-check": LOCAL + "health: {checks: [{name: x, path: /, stauts: 1}]}\n",
+    "unknown-smoke-check": LOCAL + "smoke: {checks: [modles]}\n",
+    "incomplete-check-of-an-override": "environments:\n  local:\n    reference: {}\n"
+    + "    health: {checks: [{name: x}]}\n",
+    "no-cases": LOCAL + "gates: {x: {}}\n",
+    "no-environments": "service: {}\n",
+    "bad-name": "environments: {'a b': {reference: {}}}\n",
+    "bad-address": "environments: {local: {url: 'ftp://x'}}\n",
+    "number-too-large": LOCAL + "gates: {x: {cases: x.csv, min_pass_rate: 95}}\n",
+    "text-for-a-number": LOCAL + "service: {timeout: soon}\n",
+}
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def read(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "llmdeploy.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_loader_and_schema_take_good_files(
+    tmp_path: Path, validator: jsonschema.Draft202012Validator, name: str
+) -> None:
+    file = read(tmp_path, GOOD[name])
+    load_config(file, "local", {})
+    validator.validate(read_yaml(file, 10_000).data)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_loader_and_schema_refuse_bad_files(
+    tmp_path: Path, validator: jsonschema.Draft202012Validator, name: str
+) -> None:
+    file = read(tmp_path, BAD[name])
+    with pytest.raises(ConfigError):
+        load_config(file, "local", {})
+    assert not validator.is_valid(read_yaml(file, 10_000).data)
+
+
+def test_it_names_itself_and_describes_every_key() -> None:
+    schema = json_schema()
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["$id"] == "urn:pytest-llmdeploy:llmdeploy.yaml"
+    assert schema["title"] == "llmdeploy.yaml"
+    sections = [schema, *schema["$defs"].values()]
+    sections = [section["anyOf"][1] if "anyOf" in section else section for section in sections]
+    bare = [
+        f"{section.get('title')}.{key}"
+        for section in sections
+        for key, node in section["properties"].items()
+        # pydantic leaves out what the section that is referred to says word for word.
+        if not (node | schema["$defs"].get(node.get("$ref", "").split("/")[-1], {})).get(
+            "description"
+        )
+    ]
+    assert bare == []
+
+
+def test_every_pattern_of_the_models_has_words() -> None:
+    found: set[str] = set()
+
+    def visit(node: Any) -> None:
+        if isinstance(node, dict):
+            if isinstance(node.get("pattern"), str):
+                found.add(node["pattern"])
+            found.update(node.get("patternProperties", {}))
+        for item in node.values() if isinstance(node, dict) else node:
+            if isinstance(item, dict | list):
+                visit(item)
+
+    visit(FileConfig.model_json_schema())
+    assert found == set(PATTERNS)
+    assert all(re.compile(pattern) for pattern in found)
