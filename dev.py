@@ -26,7 +26,9 @@ COMMANDS = {
 
 def run(*command: str | Path, **variables: str) -> None:
     """Run one command; end with its exit code where it fails."""
-    done = subprocess.run([str(part) for part in command], cwd=ROOT, env={**os.environ, **variables})
+    done = subprocess.run(
+        [str(part) for part in command], cwd=ROOT, env={**os.environ, **variables}
+    )
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -48,7 +50,9 @@ def install(extra: str) -> None:
 
 def make_venv() -> None:
     """Make .venv, also where the distribution keeps the parts for it in a package of its own."""
-    if subprocess.run([sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL).returncode:
+    if subprocess.run(
+        [sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL
+    ).returncode:
         package = f"python3.{sys.version_info.minor}-venv"
         command = ["apt-get", "install", "-y", "--no-install-recommends", package]
         if os.geteuid() or not shutil.which("apt-get"):

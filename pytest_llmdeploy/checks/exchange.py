@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -16,14 +15,15 @@ from pytest_llmdeploy.addresses import tls_context, uses_proxy
 from pytest_llmdeploy.config.models import ServiceConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.ports import Service
+from pytest_llmdeploy.untrusted import SHOWN, read_json
 
 if TYPE_CHECKING:
     import httpx
 
 LONGEST_ANSWER = 1024 * 1024
 """Bytes; a check needs no more."""
-SHOWN = 200
-"""Characters of an answer that a message quotes."""
+CONNECT_MARGIN = 0.1
+"""Seconds that let a connect timeout speak first: "no connection" is not "no answer"."""
 
 
 class CheckFailedError(Exception):
@@ -95,7 +95,7 @@ class Reply:
     def json(self, expected: str = "JSON") -> Any:
         """Return the body's JSON value; anything else fails the check."""
         try:
-            return json.loads(self.body)
+            return read_json(self.body)
         except ValueError as error:
             raise self.fail(expected) from error
 
@@ -108,13 +108,19 @@ def shown(text: str) -> str:
 
 @asynccontextmanager
 async def opened(
-    target: Target, method: str, url: str, *, deadline: Deadline, body: Any = None
+    target: Target,
+    method: str,
+    url: str,
+    *,
+    deadline: Deadline,
+    connect_timeout: float | None = None,
+    body: Any = None,
 ) -> AsyncIterator[httpx.Response]:
     """Send one request and yield the response before its body is read.
 
-    The whole block has until `deadline`. No connection by then, or a request that cannot be sent:
-    NotMeasuredError, as nothing was found out about the service; an answer too late or cut short:
-    CheckFailedError.
+    The whole block has until `deadline`. No connection by then or within `connect_timeout`
+    seconds, or a request that cannot be sent: NotMeasuredError, as nothing was found out about the
+    service; an answer too late or cut short: CheckFailedError.
     """
     import httpx
 
@@ -122,23 +128,22 @@ async def opened(
     left = deadline.left
     if not left:
         raise deadline.passed(asked)
+    limit = deadline.seconds if connect_timeout is None else connect_timeout
     client = httpx.AsyncClient(
         verify=target.verify(),
-        timeout=httpx.Timeout(None, connect=left),
+        timeout=httpx.Timeout(None, connect=min(left, limit)),
         trust_env=uses_proxy(url),
         headers=target.headers(),
     )
-    # The margin lets the connect timeout speak first: "no connection" is not "no answer".
-    margin = 0.1
     try:
-        async with client, asyncio.timeout(left + margin):
+        async with client, asyncio.timeout(left + CONNECT_MARGIN):
             json_body = {} if body is None else {"json": body}
             async with client.stream(method, url, **json_body) as response:
                 yield response
     except TimeoutError as error:
         raise deadline.passed(asked) from error
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        why = str(error) or f"no connection within {deadline.seconds:g} s"
+        why = str(error) or f"no connection within {min(limit, deadline.seconds):g} s"
         raise NotMeasuredError(f"{asked}: cannot connect: {why}") from error
     except httpx.LocalProtocolError as error:
         raise NotMeasuredError(f"{asked}: the request cannot be sent: {error}") from error

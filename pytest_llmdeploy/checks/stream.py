@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.checks.exchange import (
+    CONNECT_MARGIN,
     CheckFailedError,
     Deadline,
     Target,
@@ -19,6 +19,7 @@ from pytest_llmdeploy.checks.exchange import (
 )
 from pytest_llmdeploy.checks.sse import EventParser
 from pytest_llmdeploy.config.models import SmokeCheck
+from pytest_llmdeploy.untrusted import read_json
 
 if TYPE_CHECKING:
     import httpx
@@ -51,8 +52,15 @@ async def check_stream(
     # From the request on: services that wait for the first token before they send headers exist.
     try:
         async with (
-            asyncio.timeout(check.first_token_timeout) as starting,
-            opened(target, "POST", url, deadline=deadline, body=body) as response,
+            asyncio.timeout(check.first_token_timeout + CONNECT_MARGIN) as starting,
+            opened(
+                target,
+                "POST",
+                url,
+                deadline=deadline,
+                connect_timeout=check.first_token_timeout,
+                body=body,
+            ) as response,
         ):
             kind = response.headers.get("content-type", "no content-type")
             if response.status_code != 200 or not kind.startswith("text/event-stream"):
@@ -107,8 +115,8 @@ class _Seen:
             self.done = True
             return
         try:
-            chunk = json.loads(event)
-            if "error" in chunk:
+            chunk = read_json(event.encode())
+            if chunk.get("error"):
                 raise self.fail(f"no error inside the stream; got {shown(event)}")
             self.usage = chunk.get("usage") or self.usage
             for choice in chunk["choices"][:1]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
+import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmdeploy.addresses import tls_context, uses_proxy
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError, UnreachableError
 from pytest_llmdeploy.ports import Answer, Message
+from pytest_llmdeploy.untrusted import one_line, read_json
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAI
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 60.0
 """Seconds; a Retry-After beyond this is not waited for."""
 FIRST_WAIT = 0.5
+LONGEST_ANSWER = 1024 * 1024
+"""Bytes; what a chat model writes is far shorter."""
 NO_KEY = "none"
 """Sent where the file gives no api_key: the client insists on one."""
 HOPELESS_STATUS = frozenset({401, 403, 404, 405, 410, 501})
@@ -81,7 +87,7 @@ class OpenAIChatModel:
         self._model = endpoint.model
         self._version_header = endpoint.version_header
         self._retries = retries
-        self._naming = asyncio.Lock()
+        self._naming: asyncio.Task[str] | None = None
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             **endpoint.arguments(),
             max_retries=0,  # ours count attempts and keep the waits out of the latency
@@ -90,6 +96,8 @@ class OpenAIChatModel:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._naming is not None:
+            self._naming.cancel()
         await self._client.close()
 
     async def ask(
@@ -118,89 +126,112 @@ class OpenAIChatModel:
         timeout: float,
         attempt: int,
     ) -> Answer:
-        import openai
-
         model = await self._name(timeout)
         started = time.perf_counter()
+        async with _as_ours(self._base_url, timeout):
+            response = await self._client.chat.completions.with_raw_response.create(
+                model=model,
+                messages=[dict(message) for message in messages],  # type: ignore[misc]
+                timeout=timeout,
+                extra_body=dict(parameters),
+            )
+            latency = time.perf_counter() - started
+        body = self._body(response)
         try:
-            async with asyncio.timeout(timeout):
-                response = await self._client.chat.completions.with_raw_response.create(
-                    model=model,
-                    messages=[dict(message) for message in messages],  # type: ignore[misc]
-                    timeout=timeout,
-                    extra_body=dict(parameters),
-                )
-                latency = time.perf_counter() - started
-                completion: Any = response.parse()
-        except (TimeoutError, openai.APITimeoutError) as error:
-            raise _AgainError(f"{self._base_url}: no answer within {timeout:g} s") from error
-        except openai.APIStatusError as error:
-            raise _refusal(self._base_url, error) from error
-        except openai.APIConnectionError as error:
-            # Below the client stand several HTTP libraries; the first cause is the plainest.
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            text = f"{self._base_url} cannot be reached: {str(cause) or type(cause).__name__}"
-            refused = isinstance(cause, ConnectionRefusedError)
-            raise _AgainError(
-                text, final=UnreachableError if refused else NotMeasuredError
-            ) from error
-        except (openai.OpenAIError, ValueError) as error:
-            raise NotMeasuredError(
-                f"{self._base_url}: the answer cannot be read: {error}"
-            ) from error
-        return self._answer(completion, dict(response.headers), latency, model, attempt)
-
-    def _answer(
-        self, completion: Any, headers: Mapping[str, str], latency: float, model: str, attempt: int
-    ) -> Answer:
-        kind = headers.get("content-type", "no content-type")
-        try:
-            choice = completion.choices[0]
-            text = choice.message.content or ""
+            completion = read_json(body)
+            choice = completion["choices"][0]
+            message = dict(choice["message"])
+            text = message.pop("content", None) or ""
             if not isinstance(text, str):
                 raise TypeError(f"content is a {type(text).__name__}")
-        except (AttributeError, IndexError, TypeError) as error:
-            raise NotMeasuredError(
-                f"{self._base_url}: HTTP 200 ({kind}), but no chat completion: "
-                f"{str(completion)[:200]!r}"
-            ) from error
-        usage = completion.usage
-        message = choice.message.model_dump(exclude_none=True, exclude={"content", "role"})
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise self._unexpected("chat completion", response.headers, body) from error
+        usage = completion.get("usage")
+        message.pop("role", None)
         return Answer(
             text=text,
-            finish_reason=choice.finish_reason,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else None,
+            finish_reason=_typed(choice.get("finish_reason"), str),
+            prompt_tokens=_typed(usage, dict, {}).get("prompt_tokens"),
+            completion_tokens=_typed(usage, dict, {}).get("completion_tokens"),
             latency=latency,
-            model=completion.model or model,
-            version=headers.get((self._version_header or "").lower()),
+            model=_typed(completion.get("model"), str) or model,
+            version=response.headers.get((self._version_header or "").lower()),
             attempts=attempt,
-            extra=message,
+            extra={name: value for name, value in message.items() if value is not None},
         )
 
-    async def _name(self, timeout: float) -> str:
-        """Return the model's name; the first that the endpoint lists when the file names none."""
-        import openai
+    def _body(self, response: Any) -> bytes:
+        body: bytes = response.content
+        if len(body) > LONGEST_ANSWER:
+            raise NotMeasuredError(f"{self._base_url}: the answer is longer than 1 MiB")
+        return body
 
-        async with self._naming:
-            if self._model is None:
-                try:
-                    async with asyncio.timeout(timeout):
-                        models = await self._client.models.list(timeout=timeout)
-                        self._model = models.data[0].id
-                except openai.APIStatusError as error:
-                    raise _refusal(self._base_url, error) from error
-                except openai.APIConnectionError as error:
-                    raise _AgainError(
-                        f"{self._base_url} cannot be reached: {error}", final=UnreachableError
-                    ) from error
-                except (TimeoutError, AttributeError, IndexError, TypeError, ValueError) as error:
-                    raise UnreachableError(
-                        f"{self._base_url}/models names no model: set service.model"
-                    ) from error
-            return self._model
+    def _unexpected(self, wanted: str, headers: Mapping[str, str], body: bytes) -> NotMeasuredError:
+        kind = headers.get("content-type", "no content-type")
+        came = one_line(body.decode("utf-8", "replace"))
+        return NotMeasuredError(f"{self._base_url}: HTTP 200 ({kind}), but no {wanted}: {came!r}")
+
+    async def _name(self, timeout: float) -> str:
+        """Return the model's name; the first that the endpoint lists when the file names none.
+
+        Requests that start together share one look, so that a service which hangs is waited for
+        once and not once a request.
+        """
+        if self._model is None:
+            if self._naming is None or self._naming.done():
+                self._naming = asyncio.create_task(self._first_listed(timeout))
+            self._model = await asyncio.shield(self._naming)
+        return self._model
+
+    async def _first_listed(self, timeout: float) -> str:
+        async with _as_ours(f"{self._base_url}/models", timeout):
+            response = await self._client.models.with_raw_response.list(timeout=timeout)
+        body = self._body(response)
+        try:
+            name = read_json(body)["data"][0]["id"]
+            if not name or not isinstance(name, str):
+                raise TypeError("a model without a name")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            unexpected = self._unexpected("list of models", response.headers, body)
+            raise UnreachableError(f"{unexpected} (set service.model)") from error
+        return name
+
+
+def _typed(value: Any, kind: type, otherwise: Any = None) -> Any:
+    return value if isinstance(value, kind) else otherwise
+
+
+@asynccontextmanager
+async def _as_ours(url: str, timeout: float) -> AsyncIterator[None]:
+    """Give the block `timeout` seconds, and turn the client's exceptions into ours."""
+    import openai
+
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except openai.APIStatusError as error:
+        raise _refusal(url, error) from error
+    except (TimeoutError, openai.APIConnectionError) as error:
+        raise _unanswered(url, error, timeout) from error
+    except (openai.OpenAIError, ValueError) as error:
+        raise NotMeasuredError(f"{url}: the answer cannot be read: {error}") from error
+
+
+def _unanswered(url: str, error: Exception, timeout: float) -> Exception:
+    """Return the exception for a request that brought no whole answer."""
+    # Below the client stand several HTTP libraries: a refused connection is a timeout to one of
+    # them, so the first cause decides.
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    said = one_line(str(getattr(cause, "message", cause))) or type(cause).__name__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return UnreachableError(f"{url} cannot be reached: {said} (see service.ca_file)")
+    if isinstance(cause, ConnectionRefusedError | socket.gaierror):
+        return _AgainError(f"{url} cannot be reached: {said}", final=UnreachableError)
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return _AgainError(f"{url}: no answer within {timeout:g} s")
+    return _AgainError(f"{url}: the connection broke: {said}")
 
 
 class _AgainError(Exception):
@@ -228,7 +259,7 @@ def _refusal(base_url: str, error: APIStatusError) -> Exception:
     status = error.status_code
     body = error.body
     said = body.get("message") if isinstance(body, dict) else None
-    text = f"{base_url}: HTTP {status}: {str(said or error.response.text)[:200]}"
+    text = f"{base_url}: HTTP {status}: {one_line(str(said or error.response.text))}"
     if status in HOPELESS_STATUS:
         hint = " (check service.api_key)" if status in (401, 403) else ""
         return UnreachableError(text + hint)
