@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pytest_llmdeploy.verdicts import Verdict
@@ -18,6 +18,8 @@ class Measurement:
     """One sentence that a person can act on; says what was asked and what came back."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Numbers and texts behind the verdict, as builtins."""
+    explanation: Callable[[], str] | None = None
+    """What was asked and what came back, at length; asked for when it did not pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,13 @@ class VerdictEvent:
 
     def to_dict(self) -> dict[str, Any]:
         """Return builtins only."""
-        return {**asdict(self), "verdict": str(self.verdict), "detail": dict(self.detail)}
+        values = {name: getattr(self, name) for name in _NAMES}
+        return {**values, "verdict": str(self.verdict), "detail": dict(self.detail)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerdictEvent:
         """Rebuild an event that came from another process."""
         return cls(**{**data, "verdict": Verdict(data["verdict"])})
+
+
+_NAMES = tuple(each.name for each in fields(VerdictEvent))

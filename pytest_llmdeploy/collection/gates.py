@@ -98,11 +98,8 @@ def case_line(case: Case) -> int:
 def measure_case(plan: GatePlan, case: Case) -> Measurement:
     """Wait for one case's result."""
     result = plan.result(case.id)
-    return Measurement(
-        Verdict(result["verdict"]),
-        result["reason"],
-        {**result, "explanation": explain(case, result)},
-    )
+    verdict = Verdict(result["verdict"])
+    return Measurement(verdict, result["reason"], result, partial(explain, case, result))
 
 
 def measure_gate(plan: GatePlan) -> Measurement:

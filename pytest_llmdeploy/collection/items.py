@@ -88,18 +88,19 @@ class StageItem(pytest.Item):
     def runtest(self) -> None:
         """Turn the verdict into pytest's outcome."""
         assert self.measurement is not None
-        text = self._explained(self.measurement)
         if self.measurement.verdict is Verdict.FAIL:
-            raise FAIL(text)
+            raise FAIL(self._explained(self.measurement))
         if self.measurement.verdict is Verdict.INCONCLUSIVE:
+            text = self._explained(self.measurement)
             if self.loaded.policy.inconclusive == "skip":
                 pytest.skip(f"INCONCLUSIVE: {text}")
             raise INCONCLUSIVE(text)
 
     @staticmethod
     def _explained(measurement: Measurement) -> str:
-        explanation = measurement.detail.get("explanation")
-        return f"{measurement.reason}\n{explanation}" if explanation else measurement.reason
+        if measurement.explanation is None:
+            return measurement.reason
+        return f"{measurement.reason}\n{measurement.explanation()}"
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the line of the file that asks the question."""

@@ -65,14 +65,13 @@ def _event(
             measured = Measurement(Verdict.ERROR, str(error or "interrupted"))
         reason, stage, name = measured.reason, item.stage, item.title
         verdict, detail = measured.verdict, dict(measured.detail)
-        seconds = detail.pop("duration", duration)
         loaded: LoadedConfig | None = item.loaded
         counted = item.counted and verdict in (Verdict.FAIL, Verdict.ERROR)
     else:
         stages = [marker.name for marker in item.iter_markers() if marker.name in MARKERS]
         if not stages:
             return None
-        stage, name, detail, seconds, counted = stages[0], item.name, {}, duration, False
+        stage, name, detail, counted = stages[0], item.name, {}, False
         loaded = assembly.default
         verdict = _users_verdict(report)
         reason = str(error) if error is not None else "as expected"
@@ -86,7 +85,7 @@ def _event(
         name=name,
         verdict=verdict,
         reason=redact(reason),
-        duration=seconds,
+        duration=duration,
         environment=loaded.environment_name if loaded else "",
         service=loaded.service.name if loaded else "",
         version=service.version if service else None,

@@ -51,7 +51,8 @@ class _State:
 
     suite: Suite
     progress: Progress
-    finished: set[str] = field(default_factory=set)
+    finished: dict[str, Result] = field(default_factory=dict)
+    """Results of this process that no item has taken yet; all are in the store."""
     drive: Future[None] | None = None
     refused: int = 0
     answered: int = 0
@@ -119,10 +120,11 @@ class GateEngine:
         if state.drive is None:
             self._start(state)
         while True:
-            if case_id in state.finished or self._workers > 1 or _ended(state):
+            result = state.finished.pop(case_id, None)
+            if result is None and (self._workers > 1 or _ended(state)):
                 result = self._reading.result(key, case_id)
-                if result is not None:
-                    return result
+            if result is not None:
+                return result
             if time.monotonic() - looked > ABANDONED_INTERVAL or _ended(state):
                 looked = time.monotonic()
                 self._reading.release_abandoned(key)
@@ -138,9 +140,11 @@ class GateEngine:
         self, key: str, waiting: Callable[[Progress], None] = lambda _: None
     ) -> dict[str, Result]:
         """Return the results of the whole suite by case id; blocks until there are all."""
-        for case_id in self._states[key].suite.cases:
+        there = self._reading.results(key)
+        missing = [case_id for case_id in self._states[key].suite.cases if case_id not in there]
+        for case_id in missing:
             self.result(key, case_id, waiting)
-        return self._reading.results(key)
+        return self._reading.results(key) if missing else there
 
     def _start(self, state: _State) -> None:
         state.drive = self._run(self._drive(state))
@@ -192,9 +196,10 @@ class GateEngine:
             samples = [unanswered(reason + "\n" + traceback.format_exc())]
             result = judge_samples(case, samples) | {"reason": reason}
         result["messages"] = [dict(message) for message in messages]
-        self._writing.finish(suite.key, case.id, suite.redact(result))
+        result = suite.redact(result)
+        self._writing.finish(suite.key, case.id, result)
         with self._news:
-            state.finished.add(case.id)
+            state.finished[case.id] = result
             state.progress.finished += 1
             state.progress.failed += result["verdict"] != Verdict.PASS
             self._news.notify_all()

@@ -204,6 +204,7 @@ def _typed(value: Any, kind: type, otherwise: Any = None) -> Any:
 @asynccontextmanager
 async def _as_ours(url: str, timeout: float) -> AsyncIterator[None]:
     """Give the block `timeout` seconds, and turn the client's exceptions into ours."""
+    import aiohttp
     import openai
 
     try:
@@ -211,7 +212,7 @@ async def _as_ours(url: str, timeout: float) -> AsyncIterator[None]:
             yield
     except openai.APIStatusError as error:
         raise _refusal(url, error) from error
-    except (TimeoutError, openai.APIConnectionError) as error:
+    except (TimeoutError, openai.APIConnectionError, aiohttp.ClientError) as error:
         raise _unanswered(url, error, timeout) from error
     except (openai.OpenAIError, ValueError) as error:
         raise NotMeasuredError(f"{url}: the answer cannot be read: {error}") from error
@@ -219,8 +220,8 @@ async def _as_ours(url: str, timeout: float) -> AsyncIterator[None]:
 
 def _unanswered(url: str, error: Exception, timeout: float) -> Exception:
     """Return the exception for a request that brought no whole answer."""
-    # Below the client stand several HTTP libraries: a refused connection is a timeout to one of
-    # them, so the first cause decides.
+    # Below the client stand several HTTP libraries, and to one of them a refused or a dropped
+    # connection is a timeout: the first cause decides.
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -229,7 +230,7 @@ def _unanswered(url: str, error: Exception, timeout: float) -> Exception:
         return UnreachableError(f"{url} cannot be reached: {said} (see service.ca_file)")
     if isinstance(cause, ConnectionRefusedError | socket.gaierror):
         return _AgainError(f"{url} cannot be reached: {said}", final=UnreachableError)
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+    if isinstance(cause, TimeoutError | asyncio.CancelledError):
         return _AgainError(f"{url}: no answer within {timeout:g} s")
     return _AgainError(f"{url}: the connection broke: {said}")
 

@@ -18,7 +18,14 @@ from typing import Any
 import pytest
 
 START_TIMEOUT = 30.0
-CLEARED = ("LLMDEPLOY_ENV", "GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI")
+CLEARED = (
+    "PYTHONDONTWRITEBYTECODE",
+    "LLMDEPLOY_ENV",
+    "GITHUB_OUTPUT",
+    "GITHUB_STEP_SUMMARY",
+    "PYTEST_ADDOPTS",
+    "CI",
+)
 
 
 def free_port() -> int:
