@@ -26,9 +26,8 @@ COMMANDS = {
 
 def run(*command: str | Path, **variables: str) -> None:
     """Run one command; end with its exit code where it fails."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env={**os.environ, **variables}
-    )
+    argv = [str(part) for part in command]
+    done = subprocess.run(argv, cwd=ROOT, env={**os.environ, **variables}, check=False)
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -50,9 +49,8 @@ def install(extra: str) -> None:
 
 def make_venv() -> None:
     """Make .venv, also where the distribution keeps the parts for it in a package of its own."""
-    if subprocess.run(
-        [sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL
-    ).returncode:
+    probe = [sys.executable, "-c", "import ensurepip"]
+    if subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode:
         package = f"python3.{sys.version_info.minor}-venv"
         command = ["apt-get", "install", "-y", "--no-install-recommends", package]
         if os.geteuid() or not shutil.which("apt-get"):
@@ -64,7 +62,7 @@ def make_venv() -> None:
 
 def main(arguments: list[str]) -> None:
     """Run the command that the first argument names; further ones go to pytest."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before anything checked it
         sys.exit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}")
     name, more = (arguments or [""])[0], arguments[1:]
     if name not in COMMANDS:

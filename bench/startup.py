@@ -1,4 +1,4 @@
-"""What the plugin costs every pytest run that does not use it: import, and a bare run with and without."""
+"""What the plugin costs every pytest run that does not use it: its import, and a bare run."""
 
 from __future__ import annotations
 

@@ -72,6 +72,7 @@ def sync_client(endpoint: Endpoint) -> OpenAI:
 
 def _openai() -> Any:
     try:
+        import aiohttp  # noqa: F401 - its transport keeps up where others slow down
         import openai
     except ImportError as error:
         raise MissingExtraError("asking a model", "gates", error.name or "openai") from error
