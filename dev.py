@@ -5,6 +5,7 @@ Needs Python 3.11 or newer and nothing else. Everything is installed into .venv 
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
@@ -38,8 +39,9 @@ def install(extra: str) -> None:
     stamp = VENV / f"installed-{extra}"
     if stamp.exists() and stamp.read_text() == wanted and PYTHON.exists():
         return
+    system_packages()
     if not PYTHON.exists():
-        make_venv()
+        run(sys.executable, "-m", "venv", VENV)
     print(f"Installing into {VENV} …", flush=True)
     pip = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run(*pip, "--editable", f".[{extra}]")
@@ -47,17 +49,23 @@ def install(extra: str) -> None:
     stamp.write_text(wanted)
 
 
-def make_venv() -> None:
-    """Make .venv, also where the distribution keeps the parts for it in a package of its own."""
+def system_packages() -> None:
+    """Install the two Debian packages that a bare Python lacks, where they are missing."""
+    missing = []
     probe = [sys.executable, "-c", "import ensurepip"]
     if subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode:
-        package = f"python3.{sys.version_info.minor}-venv"
-        command = ["apt-get", "install", "-y", "--no-install-recommends", package]
-        if os.geteuid() or not shutil.which("apt-get"):
-            sys.exit(f"This Python cannot make virtual environments; as root: {' '.join(command)}")
-        run("apt-get", "update", "-qq")
-        run(*command, DEBIAN_FRONTEND="noninteractive")
-    run(sys.executable, "-m", "venv", VENV)
+        missing.append(f"python3.{sys.version_info.minor}-venv")
+    try:
+        ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        missing.append("libgomp1")  # llama.cpp's wheel needs it
+    if not missing:
+        return
+    command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+    if os.geteuid() or not shutil.which("apt-get"):
+        sys.exit(f"Something of the system is missing; as root: {' '.join(command)}")
+    run("apt-get", "update", "-qq")
+    run(*command, DEBIAN_FRONTEND="noninteractive")
 
 
 def main(arguments: list[str]) -> None:

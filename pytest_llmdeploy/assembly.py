@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.config.models import SuiteConfig
-from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
+from pytest_llmdeploy.errors import ConfigError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
@@ -42,6 +42,8 @@ class Assembly:
         self._loaded: dict[Path, LoadedConfig] = {}
         self._platforms: dict[Path, Platform] = {}
         self._services: dict[Path, Service] = {}
+        self._broken: dict[Path, str] = {}
+        """Why a service could not be started, in one line."""
         self._plans: dict[tuple[Path, str], GatePlan] = {}
         self._registry: AssertionRegistry | None = None
         self._engine: GateEngine | None = None
@@ -68,8 +70,16 @@ class Assembly:
         """Return the running service of the environment; raise PlatformError."""
         if loaded.path not in self._services:
             self.run.prepare()
+            if loaded.path in self._broken:
+                raise PlatformError(self._broken[loaded.path])
             platform = self._platforms.setdefault(loaded.path, self._platform(loaded))
-            self._services[loaded.path] = platform.service()
+            try:
+                self._services[loaded.path] = platform.service()
+            except PlatformError as error:
+                # Told at length once; a hundred items need not repeat a log.
+                first = str(error).partition("\n")[0]
+                self._broken[loaded.path] = f"{first} (more at the first error of the run)"
+                raise
         return self._services[loaded.path]
 
     def service_if_known(self, loaded: LoadedConfig) -> Service | None:

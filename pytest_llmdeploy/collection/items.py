@@ -81,7 +81,7 @@ class StageItem(pytest.Item):
             self.measurement = self.measure()
         except LLMDeployError as error:
             self.measurement = Measurement(Verdict.ERROR, str(error))
-            raise ERROR(str(error)) from error
+            raise ERROR(str(error)) from None  # its causes are in its text
         if self.measurement.verdict is Verdict.ERROR:
             raise ERROR(self._explained(self.measurement))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -84,7 +85,7 @@ def _stages(result: RunResult) -> Table:
         if stage == "gates" and gates:
             for gate in gates:
                 name = f"gate {gate['name'].removesuffix('::gate')}"
-                table.add_row(Text(name), _verdict(gate), Text(gate["reason"]))
+                table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))
         else:
             numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())
             worst_event = max(events, key=lambda event: list(_STYLES).index(_as_verdict(event)))
@@ -92,17 +93,26 @@ def _stages(result: RunResult) -> Table:
     return table
 
 
-def _attention(events: list[Event]) -> Group:
-    """Return two lines an event: which, and the first line of why, shortened."""
+def _attention(events: Sequence[Event]) -> Group:
+    """Return two lines for all events of one verdict and reason: which they are, and why."""
+    alike: dict[tuple[str, str], list[Event]] = {}
+    for event in events:
+        alike.setdefault((event["verdict"], _first_line(event)), []).append(event)
     lines: list[Text] = []
-    for event in events[:MOST_SHOWN]:
-        first = next(iter(str(event["reason"]).splitlines()), "")
-        reason = first if len(first) <= LONGEST_REASON else first[: LONGEST_REASON - 1] + "…"
-        name = Text(f"{event['stage']}::{event['name']}", style="bold")
-        lines += [Text(" ").join([_verdict(event), name]), Text(f"  {reason}")]
-    if len(events) > MOST_SHOWN:
-        lines.append(Text(f"… and {len(events) - MOST_SHOWN} more in the report"))
+    for (_, reason), group in list(alike.items())[:MOST_SHOWN]:
+        first = group[0]
+        more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+        name = Text(f"{first['stage']}::{first['name']}{more}", style="bold")
+        lines += [Text(" ").join([_verdict(first), name]), Text(f"  {reason}")]
+    if len(alike) > MOST_SHOWN:
+        lines.append(Text(f"… and {len(alike) - MOST_SHOWN} more in the report"))
     return Group(*lines)
+
+
+def _first_line(event: Event) -> str:
+    """Return the reason's first line, shortened."""
+    first = str(event["reason"]).partition("\n")[0]
+    return first if len(first) <= LONGEST_REASON else first[: LONGEST_REASON - 1] + "…"
 
 
 def _as_verdict(event: Event) -> Verdict:

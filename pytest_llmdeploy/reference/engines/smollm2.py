@@ -49,7 +49,13 @@ class SmolLM2:
         It always opens an HTTP listener of its own on a random loopback port, which cannot be
         turned off; a key that nobody knows keeps others out.
         """
-        llama = import_module("xllamacpp")
+        try:
+            llama = import_module("xllamacpp")
+        except ImportError as exc:  # installed, but a library of the system is not
+            hint = ": apt-get install libgomp1" if "libgomp" in str(exc) else ""
+            raise LLMDeployError(
+                f"engine smollm2: xllamacpp cannot be loaded: {exc}{hint}"
+            ) from exc
         params = llama.CommonParams()
         params.model.path = str(self._model)
         params.verbosity = _ERRORS_ONLY
