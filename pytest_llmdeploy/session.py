@@ -108,7 +108,8 @@ class LLMDeploySession:
     def finish(self, session: pytest.Session) -> None:
         """End the run: stop what was started, decide the exit code, write the reports."""
         self._close_assembly()
-        if not self.is_controller or not (self.events or self._assembly is not None):
+        used = bool(self.events) or self._assembly is not None
+        if not self.is_controller or not used or self.config.option.collectonly:
             return
         from pytest_llmdeploy.reports.finish import write_reports
         from pytest_llmdeploy.reports.result import RunResult, exit_code

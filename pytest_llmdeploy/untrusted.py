@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import math
+from typing import Any, NoReturn
 
 SHOWN = 200
 """Characters of a foreign text that a message quotes."""
 
 
 def read_json(body: bytes) -> Any:
-    """Return the JSON value of `body`; raise ValueError, also for NaN and for endless nesting.
+    """Return the JSON value of `body`; raise ValueError, also for NaN and endless nesting.
 
     Halves of surrogate pairs, which a model cut off within a character can send, come out as
     ``?``: no file could hold them.
     """
     try:
-        value = json.loads(body, parse_constant=_no_number)
+        value = json.loads(body, parse_constant=_no_number, parse_float=_finite)
         whole = json.dumps(value, ensure_ascii=False)
         try:
             whole.encode()
@@ -27,8 +28,15 @@ def read_json(body: bytes) -> Any:
     return value
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        _no_number(text)
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def one_line(text: str) -> str:

@@ -163,3 +163,21 @@ def test_k_and_tags_select_cases(project: Project) -> None:
     project.config(ECHO + tagged)
     done = project.run("-k", "short")
     assert list(done.verdicts()) == ["gates::echo::b"]
+
+
+def test_collect_only_asks_nothing_and_writes_nothing(project: Project) -> None:
+    project.config(ECHO.replace("{url}", f"http://127.0.0.1:{free_port()}") + FINE)
+    done = project.run("--collect-only", "-q")
+    assert done.code == 0
+    assert "llmdeploy.yaml::gates::echo::gate" in done.out
+    assert "llmdeploy: " not in done.out.replace("llmdeploy: environment", "")
+    assert not (project.path / ".llmdeploy").exists()
+
+
+def test_a_service_that_does_not_start_is_told_once(project: Project) -> None:
+    command = '{command: ["python3", "-c", "print(2 ** 70)"]}'
+    project.config(ECHO.replace('{url: "{url}"}', command) + FINE)
+    done = project.run()
+    assert done.code == 10
+    assert done.out.count("| 1180591620717411303424") == 1
+    assert "(more at the first error of the run)" in done.out
