@@ -21,7 +21,7 @@ _HOME = {
     "VerdictEvent": "pytest_llmdeploy.events",
     "load_config": "pytest_llmdeploy.config.loader",
 }
-__all__ = list(_HOME)  # noqa: PLE0605 - a list of the names above
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

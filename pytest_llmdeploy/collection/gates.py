@@ -17,7 +17,9 @@ from pytest_llmdeploy.verdicts.pass_rate import judge_pass_rate
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.assembly import GatePlan
+    from pytest_llmdeploy.gates.store import Result
 
+MOST_MISSED = 20
 GATE = "gate"
 """Name of the item that gives the verdict on a whole suite; no case may have it."""
 
@@ -122,7 +124,21 @@ def measure_gate(plan: GatePlan) -> Measurement:
         "total": judged.total,
         "error_rate": judged.error_rate,
     }
-    return Measurement(judged.verdict, judged.reason, detail)
+    missed = {
+        case.id: result
+        for case in plan.suite.cases.values()
+        if (result := results[case.id])["verdict"] != Verdict.PASS
+    }
+    return Measurement(judged.verdict, judged.reason, detail, partial(list_missed, missed))
+
+
+def list_missed(results: Mapping[str, Result]) -> str:
+    """Return a line or two for each of the first cases that did not pass."""
+    shown = list(results.items())[:MOST_MISSED]
+    lines = [f"  {result['verdict']} {case_id}: {result['reason']}" for case_id, result in shown]
+    if len(results) > len(shown):
+        lines.append(f"  … and {len(results) - len(shown)} more in the report")
+    return "\n".join(lines)
 
 
 def explain(case: Case, result: Mapping[str, Any]) -> str:

@@ -81,6 +81,7 @@ class StageItem(pytest.Item):
             self.measurement = self.measure()
         except LLMDeployError as error:
             self.measurement = Measurement(Verdict.ERROR, str(error))
+            self.counted = False  # nothing was asked at all: no gate can make up for that
             raise ERROR(str(error)) from None  # its causes are in its text
         if self.measurement.verdict is Verdict.ERROR:
             raise ERROR(self._explained(self.measurement))

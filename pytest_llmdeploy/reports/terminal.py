@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_llmdeploy.config.text import display_path
-from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding
+from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding, is_gate
 from pytest_llmdeploy.verdicts import Verdict
 
 MOST_SHOWN = 20
@@ -51,13 +51,13 @@ def _parts(result: RunResult) -> list[Any]:
     parts: list[Any] = [_about(result)]
     if result.events:
         parts.append(_stages(result))
-    attention = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
+    attention = [  # gates have their line above
+        event
+        for event in deciding(result.events)
+        if event["verdict"] != Verdict.PASS and not is_gate(event)
+    ]
     if attention:
         parts.append(_attention(attention))
-    missed = [event for event in result.events if event["counted"]]
-    if missed and any(gate["verdict"] != Verdict.PASS for gate in result.gates):
-        parts.append(Text(f"{len(missed)} missed cases counted by their gates:", style="bold"))
-        parts.append(_attention(missed))
     parts.append(Text(f"report: {display_path(result.output / 'report.json')}"))
     return parts
 
@@ -81,8 +81,8 @@ def _whom(event: Event) -> str:
 def _stages(result: RunResult) -> Table:
     table = Table.grid(padding=(0, 2))
     for stage, events in result.stages().items():
-        gates = [event for event in events if str(event["nodeid"]).endswith("::gate")]
-        if stage == "gates" and gates:
+        gates = [event for event in events if is_gate(event)]
+        if gates:
             for gate in gates:
                 name = f"gate {gate['name'].removesuffix('::gate')}"
                 table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
-from pytest_llmdeploy.models import openai_chat
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel, sync_client
 from pytest_llmdeploy.ports import Answer
 from tests.contract.conftest import Running, Start
@@ -47,7 +46,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(openai_chat.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     return waited
 
 
@@ -64,8 +63,8 @@ def broken(server: RawServer, error: type[NotMeasuredError] = NotMeasuredError, 
 
 
 def test_an_answer_with_all_its_parts(scripted: Running) -> None:
-    headers = {"version_header": "X-LLM-Version"}
-    answer = ask(Endpoint(scripted.url + "/v1", **headers), max_tokens=5)
+    endpoint = Endpoint(scripted.url + "/v1", version_header="X-LLM-Version")
+    answer = ask(endpoint, max_tokens=5)
     assert answer.latency > 0
     assert answer == Answer(
         text="Paris",

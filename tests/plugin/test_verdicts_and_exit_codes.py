@@ -79,7 +79,7 @@ def test_what_cannot_be_measured_is_an_error_and_10(project: Project) -> None:
     assert "failed" not in done.counts()
     assert done.counts()["error"] == 1
     assert set(done.verdicts().values()) == {"ERROR"}
-    assert f"{dead}/v1 cannot be reached" in done.out
+    assert f"ERROR a: {dead}/v1/models cannot be reached" in done.out
     assert done.report["overall_status"] == "fail"
 
 
