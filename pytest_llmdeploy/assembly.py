@@ -49,7 +49,8 @@ class Assembly:
         self._engine: GateEngine | None = None
         self.redact = Redactor(())
         """Hides the secrets of every file loaded so far."""
-        self.show_progress: Callable[[str, Progress], None] = lambda _name, _progress: None
+        self.while_waiting: Callable[[str, Progress], None] = lambda _name, _progress: None
+        """Called now and then while an item waits for a gate's answers."""
 
     @property
     def default(self) -> LoadedConfig | None:
@@ -111,11 +112,12 @@ class Assembly:
         """Return what health and smoke checks talk to."""
         return Target(self.service(loaded), loaded.service, loaded.root)
 
-    def endpoint(self, loaded: LoadedConfig) -> Endpoint:
-        """Return the chat endpoint of the environment's service, which is started if need be."""
+    @staticmethod
+    def endpoint(loaded: LoadedConfig, service: Service) -> Endpoint:
+        """Return the service's chat endpoint, with the key and the headers of the file."""
         config = loaded.service
         return Endpoint(
-            base_url=self.service(loaded).api_url,
+            base_url=service.api_url,
             model=config.model,
             api_key=config.api_key,
             headers=config.headers,
@@ -166,8 +168,16 @@ class GatePlan:
     """One gate of one file, ready to be asked."""
 
     def __init__(
-        self, assembly: Assembly, loaded: LoadedConfig, name: str, config: SuiteConfig
+        self,
+        assembly: Assembly,
+        loaded: LoadedConfig,
+        name: str,
+        config: SuiteConfig,
+        *,
+        service: Service | None = None,
+        where: Callable[..., tuple[str, int]] | None = None,
     ) -> None:
+        """`service` replaces the environment's; `where` tells file and line of its keys."""
         from pytest_llmdeploy.gates.suite import build_suite
 
         self.loaded = loaded
@@ -176,13 +186,14 @@ class GatePlan:
         self.wanted: Sequence[str] = ()
         """Ids of the cases that this run asks."""
         self._assembly = assembly
+        self._service = service
         self._noted = False
         self.suite: Suite = build_suite(
             key=f"{loaded.path}::{name}",
             name=name,
             config=config,
             root=loaded.root,
-            where=loaded.where,
+            where=where or loaded.where,
             registry=assembly.registry,
             timeout=config.timeout or loaded.service.timeout,
             model=self._model,
@@ -194,11 +205,12 @@ class GatePlan:
         if own is not None:
             endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
         else:
-            endpoint = self._assembly.endpoint(self.loaded)
+            service = self._service or self._assembly.service(self.loaded)
+            endpoint = self._assembly.endpoint(self.loaded, service)
         return OpenAIChatModel(endpoint, retries=self.config.retries)
 
     def _ready(self) -> GateEngine:
-        if self.config.endpoint is None:
+        if self.config.endpoint is None and self._service is None:
             self._assembly.service(self.loaded)  # here, not on the loop: starting it takes a while
         engine = self._assembly.engine
         if not self._noted:
@@ -208,12 +220,12 @@ class GatePlan:
 
     def result(self, case_id: str) -> Result:
         """Return the result of one case, asking the wanted cases when that has not begun."""
-        waiting = partial(self._assembly.show_progress, self.name)
+        waiting = partial(self._assembly.while_waiting, self.name)
         return self._ready().result(self.suite.key, case_id, waiting)
 
     def results(self) -> Mapping[str, Result]:
         """Return the results of all cases of the suite."""
-        waiting = partial(self._assembly.show_progress, self.name)
+        waiting = partial(self._assembly.while_waiting, self.name)
         return self._ready().results(self.suite.key, waiting)
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from pytest_llmdeploy.verdicts import Verdict
 
+OWN_TESTS = "tests"
+"""In place of a stage, for a test without a marker of ours that could not be measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

@@ -48,6 +48,15 @@ class Run:
         """Return what a worker needs to be part of this run, as builtins."""
         return {"id": self.id, "output": str(self.output), "owner": self.owner}
 
+    def announce_end(self) -> None:
+        """Tell the workers that the controller does not wait for them any more."""
+        if self.output.is_dir():
+            (self.output / "ended").touch()
+
+    def end_announced(self) -> bool:
+        """Return whether the controller has ended the run before its time."""
+        return (self.output / "ended").exists()
+
     @property
     def process_pulse_path(self) -> Path:
         """The lock that tells other processes of the run that this one lives."""

@@ -61,8 +61,15 @@ class LLMDeploySession:
             if self.is_controller:
                 from pytest_llmdeploy.reports.progress import LiveProgress
 
-                self._assembly.show_progress = self._progress = LiveProgress(self.config)
+                self._assembly.while_waiting = self._progress = LiveProgress(self.config)
+            else:
+                self._assembly.while_waiting = self._leave_when_announced
         return self._assembly
+
+    def _leave_when_announced(self, *_: object) -> None:
+        """Stop waiting in a worker: xdist gives an interrupted run 10 s, and then kills."""
+        if self.run.end_announced():
+            pytest.exit("the run was interrupted", returncode=pytest.ExitCode.INTERRUPTED)
 
     def note_selected(self, items: Sequence[pytest.Item]) -> None:
         """Tell the gates which of their cases this run asks."""
@@ -108,14 +115,19 @@ class LLMDeploySession:
     def finish(self, session: pytest.Session) -> None:
         """End the run: stop what was started, decide the exit code, write the reports."""
         self._close_assembly()
-        used = bool(self.events) or self._assembly is not None
+        code = int(session.exitstatus)
+        # Under xdist this process loads no file: the folder tells that a worker began something.
+        used = self.events or self._assembly is not None or self.run.output.is_dir()
         if not self.is_controller or not used or self.config.option.collectonly:
             return
+        if not self.events and code in (0, 1) and not self.not_collected:
+            return  # only tests of the user's own, which no stage's marker claims
+        if code == pytest.ExitCode.INTERRUPTED:
+            self.run.announce_end()
         from pytest_llmdeploy.reports.finish import write_reports
         from pytest_llmdeploy.reports.result import RunResult, exit_code
 
         self._stop_services()
-        code = int(session.exitstatus)
         if not (self.others_failed or self.not_collected):
             code = exit_code(code, self.events)
         session.exitstatus = code
@@ -194,5 +206,10 @@ def _run(config: pytest.Config) -> Run:
         )
     run_id = new_run_id()
     chosen: Path | None = config.getoption("llmdeploy_output")
+    if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
+        raise pytest.UsageError(
+            f"--llmdeploy-output: '{chosen}' is not empty; give each run a new folder, "
+            "so that no result of an older one is taken for its own"
+        )
     output = chosen or config.rootpath / OUTPUT_ROOT / run_id
     return Run(id=run_id, output=output.absolute(), environment=environment, image=image)

@@ -145,7 +145,7 @@ async def opened(
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         why = str(error) or f"no connection within {min(limit, deadline.seconds):g} s"
         raise NotMeasuredError(f"{asked}: cannot connect: {why}") from error
-    except httpx.LocalProtocolError as error:
+    except (httpx.LocalProtocolError, httpx.InvalidURL) as error:
         raise NotMeasuredError(f"{asked}: the request cannot be sent: {error}") from error
     except httpx.HTTPError as error:
         why = str(error) or type(error).__name__

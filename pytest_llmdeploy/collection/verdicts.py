@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmdeploy.collection.items import StageItem
-from pytest_llmdeploy.errors import NotMeasuredError
-from pytest_llmdeploy.events import Measurement, VerdictEvent
+from pytest_llmdeploy.errors import LLMDeployError
+from pytest_llmdeploy.events import OWN_TESTS, Measurement, VerdictEvent
 from pytest_llmdeploy.markers import MARKERS
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -23,7 +23,8 @@ def attach_verdict(
     """Redact the report, and add the verdict once it is known: after call, or a failed setup."""
     _redact(assembly, report)
     error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, NotMeasuredError) and report.when == "call":
+    if isinstance(error, LLMDeployError) and report.failed and not isinstance(item, StageItem):
+        report.longrepr = assembly.redact(str(error))
         report.when = "setup"  # not measured is an error, never a failure
     if report.when == "teardown" or (report.when == "setup" and report.passed):
         return
@@ -69,9 +70,9 @@ def _event(
         counted = item.counted and verdict in (Verdict.FAIL, Verdict.ERROR)
     else:
         stages = [marker.name for marker in item.iter_markers() if marker.name in MARKERS]
-        if not stages:
+        if not stages and not isinstance(error, LLMDeployError):
             return None
-        stage, name, detail, counted = stages[0], item.name, {}, False
+        stage, name, detail, counted = [*stages, OWN_TESTS][0], item.name, {}, False
         loaded = assembly.default
         verdict = _users_verdict(report)
         reason = str(error) if error is not None else "as expected"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pytest_llmdeploy.addresses import tls_context, uses_proxy
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError, UnreachableError
@@ -47,7 +48,14 @@ class Endpoint:
     ca_file: Path | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Return what the openai clients take besides their HTTP client."""
+        """Return what the openai clients take besides their HTTP client.
+
+        Raises UnreachableError for a base_url that is no address.
+        """
+        try:
+            _ = urlsplit(self.base_url).port
+        except ValueError as error:
+            raise UnreachableError(f"{self.base_url} is no address: {error}") from error
         return {
             "base_url": self.base_url,
             "api_key": self.api_key or NO_KEY,
@@ -65,8 +73,9 @@ class Endpoint:
 def sync_client(endpoint: Endpoint) -> OpenAI:
     """Return a plain client of the endpoint, for tests of the user's own."""
     openai = _openai()
+    arguments = endpoint.arguments()
     http_client = openai.DefaultHttpxClient(**endpoint.transport())
-    client: OpenAI = openai.OpenAI(**endpoint.arguments(), http_client=http_client)
+    client: OpenAI = openai.OpenAI(**arguments, http_client=http_client)
     return client
 
 

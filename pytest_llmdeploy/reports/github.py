@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pytest_llmdeploy.reports.result import RunResult, deciding
 from pytest_llmdeploy.verdicts import Verdict
 
 MOST_SHOWN = 50
+LONGEST_CELL = 300
+_MARKUP = re.compile(r"[^\w\s.,:;()='\"%/+…-]|_")
 
 
 def write_github(result: RunResult, variables: Mapping[str, str] = os.environ) -> None:
@@ -22,7 +25,7 @@ def write_github(result: RunResult, variables: Mapping[str, str] = os.environ) -
 
 
 def _append(path: str, text: str) -> None:
-    with Path(path).open("a", encoding="utf-8") as file:
+    with Path(path).open("a", encoding="utf-8", errors="replace") as file:
         file.write(text)
 
 
@@ -55,6 +58,7 @@ def _row(*cells: str) -> str:
 
 def _cell(text: str) -> str:
     """Return text that stays inside its table cell and is no markup: answers are untrusted."""
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
-        text = text.replace(old, new)
-    return " ".join(text.split())[:300]
+    text = " ".join(text.split())
+    if len(text) > LONGEST_CELL:
+        text = text[:LONGEST_CELL] + "…"
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", text)

@@ -70,8 +70,8 @@ def write_report(result: RunResult) -> Path:
     """Write report.json into the output folder, whole or not at all."""
     path = result.output / "report.json"
     partial = path.with_suffix(".partial")
-    partial.write_text(
-        json.dumps(report(result), ensure_ascii=False, indent=1, allow_nan=False), encoding="utf-8"
-    )
+    text = json.dumps(report(result), ensure_ascii=False, indent=1, allow_nan=False)
+    # A test's message can hold half a surrogate pair, which no file can.
+    partial.write_text(text, encoding="utf-8", errors="replace")
     partial.replace(path)
     return path

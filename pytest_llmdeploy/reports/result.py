@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.models import STAGES
+from pytest_llmdeploy.events import OWN_TESTS
 from pytest_llmdeploy.verdicts import Verdict, worst
 
 GATE_SUFFIX = "::gate"
@@ -75,7 +76,7 @@ class RunResult:
         """Return the events by stage, in the order of a release."""
         return {
             stage: found
-            for stage in STAGES
+            for stage in (*STAGES, OWN_TESTS)
             if (found := [event for event in self.events if event["stage"] == stage])
         }
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pytest_llmdeploy.config.text import display_path
 from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding, is_gate
-from pytest_llmdeploy.verdicts import Verdict
+from pytest_llmdeploy.verdicts import Verdict, worst
 
 MOST_SHOWN = 20
 LONGEST_REASON = 160
@@ -88,8 +88,8 @@ def _stages(result: RunResult) -> Table:
                 table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))
         else:
             numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())
-            worst_event = max(events, key=lambda event: list(_STYLES).index(_as_verdict(event)))
-            table.add_row(Text(stage), _verdict(worst_event), Text(numbers))
+            verdict = worst(Verdict(event["verdict"]) for event in events)
+            table.add_row(Text(stage), _styled(verdict), Text(numbers))
     return table
 
 
@@ -115,10 +115,9 @@ def _first_line(event: Event) -> str:
     return first if len(first) <= LONGEST_REASON else first[: LONGEST_REASON - 1] + "…"
 
 
-def _as_verdict(event: Event) -> Verdict:
-    return Verdict(event["verdict"])
-
-
 def _verdict(event: Event) -> Text:
-    verdict = _as_verdict(event)
+    return _styled(Verdict(event["verdict"]))
+
+
+def _styled(verdict: Verdict) -> Text:
     return Text(str(verdict), style=_STYLES[verdict])

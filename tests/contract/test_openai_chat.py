@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -367,3 +368,30 @@ def test_proxies_are_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
         assert ask(Endpoint("http://llm.example/v1", "m"), retries=0).text == "Paris"
     assert server.requests[0].startswith(b"POST http://llm.example/v1/chat/completions ")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://llm:port/v1", "Port could not be cast to integer value as 'port'"),
+        ("http://llm:99999/v1", "Port out of range 0-65535"),
+        ("http://[::1/v1", "Invalid IPv6 URL"),
+    ],
+)
+def test_what_is_no_address(url: str, reason: str) -> None:
+    for make in (OpenAIChatModel, sync_client):
+        with pytest.raises(UnreachableError) as caught:
+            make(Endpoint(url, "m"))
+        assert str(caught.value) == f"{url} is no address: {reason}"
+
+
+def test_a_ca_file_that_cannot_be_used(tmp_path: Path) -> None:
+    broken_file = tmp_path / "broken.pem"
+    broken_file.write_text("no certificate")
+    for file, why in (
+        (tmp_path / "absent.pem", "No such file or directory"),
+        (broken_file, "[X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate or crl found"),
+    ):
+        with pytest.raises(UnreachableError) as caught:
+            sync_client(Endpoint("https://llm.example/v1", "m", ca_file=file))
+        assert str(caught.value).startswith(f"service.ca_file: {file} cannot be used: {why}")

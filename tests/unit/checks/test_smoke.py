@@ -249,3 +249,14 @@ def test_the_checks_that_apply() -> None:
     assert kinds("http://a") == always
     assert kinds("https://a", version_header="x-v") == [*always, "version-header", "tls"]
     assert smoke_checks(SmokeConfig(checks=()), ServiceConfig(), "https://a") == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://llm:port", "Invalid port: 'port'"), ("http://[::1", "Invalid IPv6 URL")],
+)
+def test_what_is_no_address_was_not_asked(url: str, reason: str) -> None:
+    aim = Target(Service(url, url + "/v1"), ServiceConfig(model="m"), Path())
+    with pytest.raises(NotMeasuredError) as caught:
+        measure_health(aim, HttpCheck(name="up", path="/health"))
+    assert str(caught.value) == f"GET {url}/health: the request cannot be sent: {reason}"
