@@ -157,10 +157,13 @@ class Assembly:
             self._engine = GateEngine(record, pulse, self.run.worker_count)
         return self._engine
 
-    def close(self) -> None:
-        """End the engine; services live until the controller stops them."""
+    def close(self, finish: Callable[[], bool] = lambda: False) -> None:
+        """End the engine; services live until the controller stops them.
+
+        Requests in flight are awaited while `finish` returns true.
+        """
         if self._engine is not None:
-            self._engine.close()
+            self._engine.close(finish)
             self._engine = None
 
 

@@ -114,8 +114,9 @@ class LLMDeploySession:
 
     def finish(self, session: pytest.Session) -> None:
         """End the run: stop what was started, decide the exit code, write the reports."""
-        self._close_assembly()
         code = int(session.exitstatus)
+        if self._assembly is not None:
+            self._assembly.close(lambda: code in (0, 1) and self._others_wait())
         # Under xdist this process loads no file: the folder tells that a worker began something.
         used = self.events or self._assembly is not None or self.run.output.is_dir()
         if not self.is_controller or not used or self.config.option.collectonly:
@@ -161,16 +162,17 @@ class LLMDeploySession:
 
     def close(self) -> None:
         """End what is left, should the run not have come to its end."""
-        self._close_assembly()
+        if self._assembly is not None:
+            self._assembly.close()
         if self.is_controller:
             self._stop_services()
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
             self._old_sigterm = None
 
-    def _close_assembly(self) -> None:
-        if self._assembly is not None:
-            self._assembly.close()
+    def _others_wait(self) -> bool:
+        """Return whether another process may wait for what this one is asking."""
+        return not self.is_controller and not self.run.end_announced()
 
     def _stop_services(self) -> None:
         if self.run.output.is_dir():

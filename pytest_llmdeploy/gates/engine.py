@@ -30,6 +30,8 @@ REFUSALS_IN_A_ROW = 5
 """After so many requests refused alike, and none answered, the rest of a suite is not asked."""
 POLL_INTERVAL = 0.05
 """Seconds between looks at what other workers have done."""
+CLOSE_TIMEOUT = 10.0
+"""Seconds in which cancelled requests have to be gone."""
 ABANDONED_INTERVAL = 1.0
 """Seconds between looks for workers that died with claimed cases."""
 
@@ -67,6 +69,7 @@ class GateEngine:
         self._workers = workers
         self._states: dict[str, _State] = {}
         self._news = threading.Condition()
+        self._closing = False
         self._record, self._pulse_path = record, pulse
         self._reading = CaseStore(record, pulse)
         self._writing = CaseStore(record, pulse)
@@ -76,23 +79,30 @@ class GateEngine:
         )
         self._thread.start()
 
-    def close(self) -> None:
-        """Cancel what is in flight and end the thread."""
+    def close(self, finish: Callable[[], bool]) -> None:
+        """Claim no more cases, and end the thread.
+
+        Requests in flight are awaited while `finish` returns true, and cancelled then. Under
+        xdist they can be cases that another worker waits for: cancelled, they were asked twice.
+        """
+        self._closing = True
         drives = [state.drive for state in self._states.values() if state.drive]
+        while finish() and not all(drive.done() for drive in drives):
+            with self._news:
+                self._news.wait(POLL_INTERVAL)
         for drive in drives:
             drive.cancel()
-        self._run(self._settled()).result(timeout=10)
+        self._run(self._settled()).result(timeout=CLOSE_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=CLOSE_TIMEOUT)
         self._loop.close()
         self._reading.close()
         self._writing.close()
         self._pulse.stop()
 
     async def _settled(self) -> None:
+        # The drives have been cancelled; a second cancellation would cut their cleaning up.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
@@ -164,7 +174,8 @@ class GateEngine:
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                for case_id in self._writing.claim(suite.key, share - len(running)):
+                free = 0 if self._closing else share - len(running)
+                for case_id in self._writing.claim(suite.key, free) if free else ():
                     ask = self._settle(state, suite.cases[case_id], model, slots)
                     running.add(asyncio.create_task(ask))
                 state.progress.in_flight = len(running)

@@ -253,7 +253,7 @@ def test_the_checks_that_apply() -> None:
 
 @pytest.mark.parametrize(
     ("url", "reason"),
-    [("http://llm:port", "Invalid port: 'port'"), ("http://[::1", "Invalid IPv6 URL")],
+    [("http://llm:port", "Invalid port: 'port'"), ("http://[::1", "Invalid port: ':1'")],
 )
 def test_what_is_no_address_was_not_asked(url: str, reason: str) -> None:
     aim = Target(Service(url, url + "/v1"), ServiceConfig(model="m"), Path())
