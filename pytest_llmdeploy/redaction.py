@@ -12,6 +12,8 @@ from urllib.parse import quote, quote_plus
 HIDDEN = "***"
 KEY_HEADERS = frozenset({"authorization", "proxy-authorization", "api-key", "x-api-key"})
 """Headers, in small letters, whose values are keys."""
+_CUT = re.compile(r"…|\.\.\.")
+"""How texts are shortened, by us and by pytest."""
 _MIN_SECRET = 4
 _MIN_LINE = 8
 # Only a class without '/' may stand between '://' and '@': each address is scanned once, so that
@@ -83,6 +85,7 @@ def _hide(text: str, forms: tuple[str, ...]) -> str:
         while start >= 0:
             spans.append((start, start + len(form)))
             start = text.find(form, start + 1)
+    spans += _cut_spans(text, forms)
     if not spans:
         return text
     pieces: list[str] = []
@@ -92,6 +95,27 @@ def _hide(text: str, forms: tuple[str, ...]) -> str:
             pieces += (text[position:start], HIDDEN)
         hidden_to = position = max(hidden_to, end)
     return "".join((*pieces, text[position:]))
+
+
+def _cut_spans(text: str, forms: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return where a secret was cut by shortening the text: its beginning or its end is left."""
+    spans = []
+    for cut in _CUT.finditer(text):
+        before, after = text[: cut.start()].rstrip(), text[cut.end() :]
+        skipped = len(after) - len(after.lstrip())
+        after = after.lstrip()
+        for form in forms:
+            most = len(form) - 1
+            for length in range(min(most, len(before)), _MIN_SECRET - 1, -1):
+                if before.endswith(form[:length]):
+                    spans.append((len(before) - length, len(before)))
+                    break
+            for length in range(min(most, len(after)), _MIN_SECRET - 1, -1):
+                if after.startswith(form[-length:]):
+                    start = cut.end() + skipped
+                    spans.append((start, start + length))
+                    break
+    return spans
 
 
 def _forms(secret: str) -> set[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmdeploy.collection.items import ERROR, StageItem
-from pytest_llmdeploy.config.models import READING_STAGES
+from pytest_llmdeploy.config.models import READING_STAGES, EnvironmentConfig
 from pytest_llmdeploy.markers import MARKERS
 from pytest_llmdeploy.options import config_path
 from pytest_llmdeploy.platforms.kubeconfig import current_context
@@ -15,6 +15,10 @@ from pytest_llmdeploy.protection import names_stage, refusal
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.session import LLMDeploySession
+
+
+def _in_cluster(environment: EnvironmentConfig) -> bool:
+    return environment.protected and environment.platform == "kubernetes"
 
 
 def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
@@ -41,7 +45,7 @@ def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
             loaded.environment,
             marker_expression=expression,
             image=session.run.image,
-            context=current_context(),
+            context=current_context() if _in_cluster(loaded.environment) else None,
         )
         if reason is None:
             continue

@@ -58,7 +58,27 @@ class _State:
     drive: Future[None] | None = None
     refused: int = 0
     answered: int = 0
+    failed: int = 0
     broken: str | None = None
+    """Why the rest of the suite is not asked."""
+
+    def note_failure(self, error: NotMeasuredError) -> None:
+        """Give the suite up when nothing was ever answered and there is no sign that it will be.
+
+        A thousand cases, each waiting for its timeout and its retries, would take hours to tell
+        what the first ones told.
+        """
+        self.failed += 1
+        self.refused += isinstance(error, UnreachableError)
+        if self.answered or self.broken:
+            return
+        if self.refused >= REFUSALS_IN_A_ROW:
+            why = f"{self.refused} requests were refused alike"
+        elif self.failed >= max(REFUSALS_IN_A_ROW, self.suite.concurrency):
+            why = f"the first {self.failed} requests all failed"
+        else:
+            return
+        self.broken = f"not asked, because {why}: {error}"
 
 
 class GateEngine:
@@ -229,14 +249,8 @@ class GateEngine:
                 return unanswered(state.broken)
             try:
                 answer = await model.ask(messages, suite.parameters, suite.timeout)
-            except UnreachableError as error:
-                state.refused += 1
-                if state.refused >= REFUSALS_IN_A_ROW and not state.answered:
-                    state.broken = (
-                        f"not asked, because {state.refused} requests were refused alike: {error}"
-                    )
-                return unanswered(str(error))
             except NotMeasuredError as error:
+                state.note_failure(error)
                 return unanswered(str(error))
             state.answered += 1
         return await suite.sample(case, messages, answer)

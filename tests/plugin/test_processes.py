@@ -183,10 +183,12 @@ def test_a_command_that_does_not_exist_is_an_error(project: Project) -> None:
 
 def test_a_service_that_ignores_sigterm_is_killed(project: Project) -> None:
     mark = f"stubborn-{project.path.name}"
-    script = (
-        "import http.server, signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        "http.server.test(http.server.SimpleHTTPRequestHandler, port=int(sys.argv[1]), bind='127.0.0.1')"
-    )
+    script = """
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+handler = http.server.SimpleHTTPRequestHandler
+http.server.test(handler, port=int(sys.argv[1]), bind="127.0.0.1")
+"""
     project.write("stubborn.py", script)
     project.write("ready", "")
     project.config(f"""

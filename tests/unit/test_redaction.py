@@ -122,3 +122,12 @@ def test_a_hostile_text_is_hidden_in_time() -> None:
     started = time.process_time()
     Redactor(["secret", "aaaa"])(text)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("cut", ["…", "...", " … ", " ... "])
+def test_what_shortening_leaves_of_a_secret_is_hidden(cut: str) -> None:
+    redact = Redactor(["sk-4711-0815-geheim"])
+    assert redact(f"key sk-4711{cut}") == f"key ***{cut}"
+    assert redact(f"{cut}-geheim!") == f"{cut}***!"
+    assert redact(f"sk-4711-0{cut}15-geheim") == f"***{cut}***"
+    assert redact(f"sk-{cut}im") == f"sk-{cut}im"  # too little to give anything away

@@ -196,3 +196,18 @@ def test_closing_cancels_what_is_in_flight(tmp_path: Path) -> None:
     assert model.in_flight == 0
     assert len(model.asked) == 2
     assert model.closed
+
+
+def test_a_service_that_never_answers_is_given_up(tmp_path: Path) -> None:
+    def hang(_: str) -> str:
+        raise NotMeasuredError("no answer within 60 s")
+
+    model = Model(hang)
+    with engine(tmp_path) as asking:
+        made = suite(model, tmp_path, concurrency=8)
+        asking.want(made, list(made.cases))
+        results = asking.results("k")
+    assert len(model.asked) < 20
+    assert results["c19"]["reason"] == (
+        "not asked, because the first 8 requests all failed: no answer within 60 s"
+    )
