@@ -40,8 +40,12 @@ class VerdictEvent:
     environment: str
     service: str
     version: str | None
+    gate: str | None = None
+    """Node id of the gate that the item belongs to; None outside the gates."""
+    judges_gate: bool = False
+    """The verdict is the gate's own."""
     counted: bool = False
-    """The verdict is counted by a gate whose own item decides."""
+    """The verdict is counted by the gate, whose own item decides."""
     scripted: bool = False
     """The answers came from a scripted engine: no model was judged."""
     detail: Mapping[str, Any] = field(default_factory=dict)

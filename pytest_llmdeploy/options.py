@@ -18,7 +18,11 @@ ENVIRONMENT_INI = "llmdeploy_env"
 
 def _file(text: str) -> Path:
     path = Path(text)
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
         raise pytest.UsageError(f"--llmdeploy-config: there is no file {text!r}")
     return path
 
@@ -97,6 +101,14 @@ def config_path(config: pytest.Config) -> Path:
     """Return the file that fixtures use: the option's, else the one at the root directory."""
     chosen: Path | None = config.getoption("llmdeploy_config")
     return chosen or config.rootpath / CONFIG_NAME
+
+
+def nearest_file(config: pytest.Config, path: Path) -> Path | None:
+    """Return the file that governs a test at `path`: the option's, or the nearest above it."""
+    chosen: Path | None = config.getoption("llmdeploy_config")
+    folders = [folder for folder in path.parents if folder.is_relative_to(config.rootpath)]
+    candidates = [chosen] if chosen else [folder / CONFIG_NAME for folder in folders]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def wants_file(config: pytest.Config, path: Path) -> bool:

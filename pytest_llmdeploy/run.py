@@ -9,7 +9,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pytest_llmdeploy.errors import NotMeasuredError
+
 OUTPUT_ROOT = ".llmdeploy"
+
+
+def claim_folder(folder: Path, run_id: str) -> None:
+    """Make `folder` this run's own; raise ValueError with the reason where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ValueError(
+                f"'{folder}' is not empty; give each run a new folder, "
+                "so that no result of another one is taken for its own"
+            )
+        # Two runs that start together both find it empty; only one can make the file.
+        with (folder / "run.id").open("x", encoding="utf-8") as file:
+            file.write(run_id + "\n")
+    except OSError as error:
+        raise ValueError(f"'{folder}' cannot be used: {error}") from error
 
 
 def new_run_id() -> str:
@@ -36,12 +54,15 @@ class Run:
     """Pid of the process that owns the run: the controller, or pytest itself without xdist."""
 
     def prepare(self) -> Path:
-        """Make the output folder and return it."""
+        """Make the output folder and return it; raise NotMeasuredError where that fails."""
         if not self.output.is_dir():
-            self.output.mkdir(parents=True, exist_ok=True)
             root = self.output.parent
-            if root.name == OUTPUT_ROOT and not (root / ".gitignore").exists():
-                (root / ".gitignore").write_text("*\n", encoding="utf-8")
+            try:
+                self.output.mkdir(parents=True, exist_ok=True)
+                if root.name == OUTPUT_ROOT and not (root / ".gitignore").exists():
+                    (root / ".gitignore").write_text("*\n", encoding="utf-8")
+            except OSError as error:
+                raise NotMeasuredError(f"the output folder cannot be made: {error}") from error
         return self.output
 
     def to_worker(self) -> dict[str, Any]:

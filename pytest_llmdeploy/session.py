@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmdeploy import options
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.markers import MARKERS
-from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
+from pytest_llmdeploy.run import OUTPUT_ROOT, Run, claim_folder, new_run_id
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.assembly import Assembly
@@ -37,6 +38,7 @@ class LLMDeploySession:
         self.not_collected = False
         """Something could not be collected."""
         self._result: RunResult | None = None
+        self._warnings: list[str] = []
         self._assembly: Assembly | None = None
         self._progress: LiveProgress | None = None
         self._old_sigterm: Any = None
@@ -99,14 +101,16 @@ class LLMDeploySession:
         if self._progress is not None:
             self._progress.erase()
         event: dict[str, Any] | None = getattr(report, "llmdeploy", None)
+        if event is not None and report.outcome == "rerun":  # type: ignore[comparison-overlap]
+            return  # a plugin repeats the test: the last attempt counts
+        if report.failed and (event is None or event["verdict"] == "PASS"):
+            self.others_failed = True
         if event is not None:
             self.events.append(event)
             if self.is_controller:
                 from pytest_llmdeploy.events import VerdictEvent
 
                 self.config.hook.pytest_llmdeploy_verdict(event=VerdictEvent.from_dict(event))
-        elif report.failed:
-            self.others_failed = True
 
     def note_collection(self, report: pytest.CollectReport) -> None:
         """Remember that something could not be collected."""
@@ -118,7 +122,7 @@ class LLMDeploySession:
         if self._assembly is not None:
             self._assembly.close(lambda: code in (0, 1) and self._others_wait())
         # Under xdist this process loads no file: the folder tells that a worker began something.
-        used = self.events or self._assembly is not None or self.run.output.is_dir()
+        used = self.events or self._assembly is not None or self._output_exists()
         if not self.is_controller or not used or self.config.option.collectonly:
             return
         if not self.events and code in (0, 1) and not self.not_collected:
@@ -126,15 +130,23 @@ class LLMDeploySession:
         if code == pytest.ExitCode.INTERRUPTED:
             self.run.announce_end()
         from pytest_llmdeploy.reports.finish import write_reports
-        from pytest_llmdeploy.reports.result import RunResult, exit_code
+        from pytest_llmdeploy.reports.result import EXIT_ERROR, RunResult, exit_code
 
-        self._stop_services()
+        warnings = self._stop_services()
         if not (self.others_failed or self.not_collected):
-            code = exit_code(code, self.events)
-        session.exitstatus = code
+            refined = exit_code(code, self.events)
+            # pytest or another plugin counts a failure that no report of ours tells of.
+            self.others_failed = refined == code == pytest.ExitCode.TESTS_FAILED and not any(
+                event["verdict"] != "PASS" for event in self.events
+            )
+            code = refined
+        try:
+            self.run.prepare()
+        except NotMeasuredError as error:
+            warnings.append(str(error))
         self._result = RunResult(
             run_id=self.run.id,
-            output=self.run.prepare(),
+            output=self.run.output,
             started=self._started,
             duration=time.time() - self._started,
             events=self.events,
@@ -143,7 +155,10 @@ class LLMDeploySession:
             others_failed=self.others_failed,
             not_collected=self.not_collected,
         )
-        write_reports(self._result)
+        self._warnings = [*warnings, *write_reports(self._result)]
+        if code == 0 and not (self.run.output / "report.json").is_file():
+            code = EXIT_ERROR  # a verdict that nobody can look up
+        session.exitstatus = code
         self._repeat_missed_cases(self._result)
 
     def _repeat_missed_cases(self, result: RunResult) -> None:
@@ -158,7 +173,7 @@ class LLMDeploySession:
         if self._result is not None:
             from pytest_llmdeploy.reports.terminal import write_summary
 
-            write_summary(terminalreporter, self._result)
+            write_summary(terminalreporter, self._result, self._warnings)
 
     def close(self) -> None:
         """End what is left, should the run not have come to its end."""
@@ -174,11 +189,22 @@ class LLMDeploySession:
         """Return whether another process may wait for what this one is asking."""
         return not self.is_controller and not self.run.end_announced()
 
-    def _stop_services(self) -> None:
-        if self.run.output.is_dir():
-            from pytest_llmdeploy.assembly import stop_services
+    def _stop_services(self) -> list[str]:
+        """End what was started; return a line for each service that would not end."""
+        if not self._output_exists():
+            return []
+        from pytest_llmdeploy.assembly import stop_services
 
-            stop_services(self.run)
+        return [
+            f"a started service has not ended; its guardian's pid is in {pulse}"
+            for pulse in stop_services(self.run)
+        ]
+
+    def _output_exists(self) -> bool:
+        try:
+            return any(self.run.output.iterdir())
+        except OSError:
+            return False
 
     def end_with_sigterm(self) -> None:
         """Let SIGTERM end the run as Ctrl-C does: with reports, and nothing left behind."""
@@ -208,10 +234,10 @@ def _run(config: pytest.Config) -> Run:
         )
     run_id = new_run_id()
     chosen: Path | None = config.getoption("llmdeploy_output")
-    if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
-        raise pytest.UsageError(
-            f"--llmdeploy-output: '{chosen}' is not empty; give each run a new folder, "
-            "so that no result of an older one is taken for its own"
-        )
+    if chosen is not None:
+        try:
+            claim_folder(chosen, run_id)
+        except ValueError as error:
+            raise pytest.UsageError(f"--llmdeploy-output: {error}") from None
     output = chosen or config.rootpath / OUTPUT_ROOT / run_id
     return Run(id=run_id, output=output.absolute(), environment=environment, image=image)

@@ -67,38 +67,40 @@ class StageNode(pytest.Collector):
 def _health_items(
     assembly: Assembly, loaded: LoadedConfig, stage: StageNode
 ) -> Iterator[pytest.Item]:
-    def measure(check: HttpCheck) -> Measurement:
-        return measure_health(assembly.target(loaded), check)
-
     for number, check in enumerate(loaded.health.checks):
-        _, line = loaded.where("health", "checks", number)
-        yield StageItem.from_parent(
-            stage,
-            name=check.name,
-            stage="health",
-            loaded=loaded,
-            line=line,
-            measure=partial(measure, check),
-        )
+        ask = partial(_ask_health, assembly, loaded, check)
+        yield _check_item(stage, check.name, number, loaded, ask)
+
+
+def _ask_health(assembly: Assembly, loaded: LoadedConfig, check: HttpCheck) -> Measurement:
+    return measure_health(assembly.target(loaded), check)
 
 
 def _smoke_items(
     assembly: Assembly, loaded: LoadedConfig, stage: StageNode
 ) -> Iterator[pytest.Item]:
-    def measure(check: SmokeCheck) -> Measurement:
-        return measure_smoke(assembly.target(loaded), check)
-
     checks = smoke_checks(loaded.smoke, loaded.service, loaded.environment.url)
     for number, check in enumerate(checks):
-        _, line = loaded.where("smoke", "checks", number)
-        yield StageItem.from_parent(
-            stage,
-            name=check.title,
-            stage="smoke",
-            loaded=loaded,
-            line=line,
-            measure=partial(measure, check),
-        )
+        ask = partial(_ask_smoke, assembly, loaded, check)
+        yield _check_item(stage, check.title, number, loaded, ask)
+
+
+def _ask_smoke(assembly: Assembly, loaded: LoadedConfig, check: SmokeCheck) -> Measurement:
+    return measure_smoke(assembly.target(loaded), check)
+
+
+def _check_item(
+    stage: StageNode,
+    name: str,
+    number: int,
+    loaded: LoadedConfig,
+    measure: Callable[[], Measurement],
+) -> pytest.Item:
+    _, line = loaded.where(stage.name, "checks", number)
+    item: pytest.Item = StageItem.from_parent(
+        stage, name=name, stage=stage.name, loaded=loaded, line=line, measure=measure
+    )
+    return item
 
 
 def _suites(

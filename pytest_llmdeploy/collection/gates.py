@@ -11,7 +11,7 @@ import pytest
 from pytest_llmdeploy.collection.items import StageItem
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
-from pytest_llmdeploy.gates.cases import Case
+from pytest_llmdeploy.gates.case import RESERVED_ID, Case
 from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.pass_rate import judge_pass_rate
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.gates.store import Result
 
 MOST_MISSED = 20
-GATE = "gate"
-"""Name of the item that gives the verdict on a whole suite; no case may have it."""
 
 
 class CaseItem(StageItem):
@@ -37,11 +35,8 @@ class CaseItem(StageItem):
         )
         self.plan = plan
         self.case = case
+        self.gate = self.parent.nodeid if self.parent else None
         self.extra_keyword_matches.update(case.tags)
-
-    def counts_for_gate(self) -> None:
-        """Let the gate decide: its item runs too, and allows for some misses."""
-        self.counted = True
 
 
 class GateItem(StageItem):
@@ -56,6 +51,8 @@ class GateItem(StageItem):
             **kwargs,
         )
         self.plan = plan
+        self.gate = self.parent.nodeid if self.parent else None
+        self.judges_gate = True
 
 
 def suite_items(parent: pytest.Collector, plan: Callable[[], GatePlan]) -> list[pytest.Item]:
@@ -68,7 +65,7 @@ def suite_items(parent: pytest.Collector, plan: Callable[[], GatePlan]) -> list[
         CaseItem.from_parent(parent, name=case_id, plan=ready, case=case)
         for case_id, case in ready.suite.cases.items()
     ]
-    return [*items, GateItem.from_parent(parent, name=GATE, plan=ready)]
+    return [*items, GateItem.from_parent(parent, name=RESERVED_ID, plan=ready)]
 
 
 class MissingItem(pytest.Item):
@@ -88,7 +85,7 @@ class MissingItem(pytest.Item):
 
 
 def _missing_item(parent: pytest.Collector, reason: str) -> pytest.Item:
-    return MissingItem.from_parent(parent, name=GATE, reason=reason)
+    return MissingItem.from_parent(parent, name=RESERVED_ID, reason=reason)
 
 
 def case_line(case: Case) -> int:

@@ -9,7 +9,7 @@ import pytest
 from pytest_llmdeploy.collection.items import ERROR, StageItem
 from pytest_llmdeploy.config.models import READING_STAGES, EnvironmentConfig
 from pytest_llmdeploy.markers import MARKERS
-from pytest_llmdeploy.options import config_path
+from pytest_llmdeploy.options import nearest_file
 from pytest_llmdeploy.platforms.kubeconfig import current_context
 from pytest_llmdeploy.protection import names_stage, refusal
 
@@ -33,8 +33,8 @@ def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
     if isinstance(item, StageItem):
         loaded = item.loaded
     else:
-        path = config_path(session.config)
-        if not path.is_file():
+        path = nearest_file(session.config, item.path)
+        if path is None:
             return
         loaded = session.assembly.load(path)
     expression = session.config.getoption("markexpr")

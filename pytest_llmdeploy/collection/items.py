@@ -67,6 +67,9 @@ class StageItem(pytest.Item):
         self.measurement: Measurement | None = None
         self.counted = False
         """The gate's own item decides about this item's failure."""
+        self.gate: str | None = None
+        """Node id of the gate that the item belongs to."""
+        self.judges_gate = False
         self.add_marker(stage)
 
     @property
@@ -77,6 +80,7 @@ class StageItem(pytest.Item):
 
     def setup(self) -> None:
         """Measure."""
+        self.measurement = None  # of an earlier attempt, where a plugin repeats tests
         try:
             self.measurement = self.measure()
         except LLMDeployError as error:

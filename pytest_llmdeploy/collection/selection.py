@@ -12,8 +12,8 @@ from pytest_llmdeploy.collection.gates import CaseItem, GateItem
 def note_selected(items: Sequence[pytest.Item]) -> None:
     """Tell each gate which cases are asked, and who decides about their failures.
 
-    A gate's own item asks every case of its suite. Where it runs and allows for misses, a case
-    that misses is counted by the gate and does not fail the run by itself.
+    A gate's own item asks every case of its suite. Where it runs, a case that misses is counted
+    by the gate and does not fail the run by itself.
     """
     gates = {item.plan.suite.key: item for item in items if isinstance(item, GateItem)}
     selected: dict[str, list[CaseItem]] = {key: [] for key in gates}

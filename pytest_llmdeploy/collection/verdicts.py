@@ -60,24 +60,29 @@ def _event(
 ) -> VerdictEvent | None:
     """Return the verdict of an item of ours, or of a user's test with one of our markers."""
     duration = getattr(report, "duration", 0.0)
+    if report.skipped and (hasattr(report, "wasxfail") or not _measured(item)):
+        return None  # skipped or expected to fail by the user: no verdict
+    gate, judges, counted = None, False, False
     if isinstance(item, StageItem):
         measured = item.measurement
         if measured is None:  # setup ended before anything was measured, as by Ctrl-C
             measured = Measurement(Verdict.ERROR, str(error or "interrupted"))
+        else:
+            counted = item.counted and measured.verdict in (Verdict.FAIL, Verdict.ERROR)
         reason, stage, name = measured.reason, item.stage, item.title
-        verdict, detail = measured.verdict, dict(measured.detail)
+        verdict = measured.verdict
+        # Keys are ours; what stands below them can come from a service.
+        detail = {key: assembly.redact.deep(value) for key, value in measured.detail.items()}
         loaded: LoadedConfig | None = item.loaded
-        counted = item.counted and verdict in (Verdict.FAIL, Verdict.ERROR)
+        gate, judges = item.gate, item.judges_gate
     else:
         stages = [marker.name for marker in item.iter_markers() if marker.name in MARKERS]
         if not stages and not isinstance(error, LLMDeployError):
             return None
-        stage, name, detail, counted = [*stages, OWN_TESTS][0], item.name, {}, False
+        stage, name, detail = [*stages, OWN_TESTS][0], item.name, {}
         loaded = assembly.default
         verdict = _users_verdict(report)
-        reason = str(error) if error is not None else "as expected"
-        if report.skipped:
-            return None
+        reason = "as expected" if report.passed else str(error or report.longrepr)
     redact = assembly.redact
     service = assembly.service_if_known(loaded) if loaded else None
     return VerdictEvent(
@@ -89,11 +94,17 @@ def _event(
         duration=duration,
         environment=loaded.environment_name if loaded else "",
         service=loaded.service.name if loaded else "",
-        version=service.version if service else None,
+        version=redact(service.version) if service and service.version else None,
+        gate=gate,
+        judges_gate=judges,
         counted=counted,
         scripted=bool(service and service.scripted),
-        detail=assembly.redact.deep(detail),
+        detail=detail,
     )
+
+
+def _measured(item: pytest.Item) -> bool:
+    return isinstance(item, StageItem) and item.measurement is not None
 
 
 def _users_verdict(report: pytest.TestReport) -> Verdict:

@@ -11,7 +11,6 @@ import asyncio
 import math
 import threading
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
 from pytest_llmdeploy.gates.case import Case
+from pytest_llmdeploy.gates.record import redacted, surprise
 from pytest_llmdeploy.gates.store import CaseStore, Result
 from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
 from pytest_llmdeploy.liveness import Pulse
@@ -85,14 +85,13 @@ class GateEngine:
     """Deals out, asks and judges the cases of this run's suites; made on the first gate item."""
 
     def __init__(self, record: Path, pulse: Path, workers: int) -> None:
-        self._pulse = Pulse(pulse)
         self._workers = workers
         self._states: dict[str, _State] = {}
         self._news = threading.Condition()
         self._closing = False
-        self._record, self._pulse_path = record, pulse
         self._reading = CaseStore(record, pulse)
         self._writing = CaseStore(record, pulse)
+        self._pulse = Pulse(pulse)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="llmdeploy-gates", daemon=True
@@ -133,10 +132,6 @@ class GateEngine:
         positions = {case_id: position for position, case_id in enumerate(suite.cases)}
         self._reading.add(suite.key, [(positions[case_id], case_id) for case_id in ids])
         self._states[suite.key] = _State(suite, Progress(wanted=len(ids)))
-
-    def progress(self, key: str) -> Progress:
-        """Return how far the suite is."""
-        return self._states[key].progress
 
     def result(
         self, key: str, case_id: str, waiting: Callable[[Progress], None] = lambda _: None
@@ -215,20 +210,20 @@ class GateEngine:
     ) -> None:
         """Ask one case as often as it wants, judge it and keep the result."""
         suite = state.suite
-        messages: Sequence[Message] = []
         try:
             messages = suite.messages(case)
             samples = await asyncio.gather(
                 *(self._sample(state, case, messages, model, slots) for _ in range(case.repeats))
             )
-            result = judge_samples(case, samples)
+            judged = judge_samples(case, samples)
+            judged["messages"] = [dict(message) for message in messages]
+            result = redacted(judged, suite.redact)
+            self._writing.finish(suite.key, case.id, result)
+        except NotMeasuredError:  # the record cannot be written: no other case can do better
+            raise
         except Exception as error:  # noqa: BLE001 - becomes the case's ERROR, with its traceback
-            reason = f"unexpected {type(error).__name__}: {error}"
-            samples = [unanswered(reason + "\n" + traceback.format_exc())]
-            result = judge_samples(case, samples) | {"reason": reason}
-        result["messages"] = [dict(message) for message in messages]
-        result = suite.redact(result)
-        self._writing.finish(suite.key, case.id, result)
+            result = surprise(case, error, suite.redact)
+            self._writing.finish(suite.key, case.id, result)
         with self._news:
             state.finished[case.id] = result
             state.progress.finished += 1

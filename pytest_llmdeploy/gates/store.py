@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.liveness import is_alive
 
 Result = dict[str, Any]
@@ -38,14 +42,17 @@ class CaseStore:
     """
 
     def __init__(self, path: Path, pulse: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._pulse = str(pulse)
-        self._database = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.executescript(_SCHEMA)
+        with _as_ours():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # SQLite's own wait for locks does not cover the change to write-ahead logging.
+            with FileLock(path.with_suffix(".lock"), timeout=BUSY_TIMEOUT):
+                self._database = sqlite3.connect(
+                    path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                )
+                self._database.execute("PRAGMA journal_mode=WAL")
+                self._database.execute("PRAGMA synchronous=NORMAL")
+                self._database.executescript(_SCHEMA)
 
     def close(self) -> None:
         """Close the connection."""
@@ -53,7 +60,7 @@ class CaseStore:
 
     def add(self, suite: str, cases: Iterable[tuple[int, str]]) -> None:
         """Note cases, as (position, id), that are to be asked; those already there stay."""
-        with self._database:
+        with _as_ours(), self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(
                 "INSERT OR IGNORE INTO cases (suite, id, position) VALUES (?, ?, ?)",
@@ -62,31 +69,30 @@ class CaseStore:
 
     def claim(self, suite: str, count: int) -> list[str]:
         """Return the ids of at most `count` unclaimed cases, now this process's, in their order."""
-        rows = self._database.execute(
+        rows = self._rows(
             "UPDATE cases SET claimed_by = ?1 WHERE suite = ?2 AND id IN (SELECT id FROM cases"
             " WHERE suite = ?2 AND claimed_by IS NULL ORDER BY position LIMIT ?3)"
             " RETURNING position, id",
             (self._pulse, suite, count),
-        ).fetchall()
+        )
         return [case_id for _, case_id in sorted(rows)]
 
     def finish(self, suite: str, case_id: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of a claimed case."""
-        self._database.execute(
-            "UPDATE cases SET result = ? WHERE suite = ? AND id = ?",
-            (json.dumps(result, ensure_ascii=False), suite, case_id),
-        )
+        """Keep the result of a claimed case; half surrogates, which no file holds, become ``?``."""
+        text = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace").decode()
+        self._rows("UPDATE cases SET result = ? WHERE suite = ? AND id = ?", (text, suite, case_id))
 
     def result(self, suite: str, case_id: str) -> Result | None:
         """Return the result of one case; None while there is none."""
-        row = self._database.execute(
-            "SELECT result FROM cases WHERE suite = ? AND id = ?", (suite, case_id)
-        ).fetchone()
-        return json.loads(row[0]) if row and row[0] is not None else None
+        rows = self._rows(
+            "SELECT result FROM cases WHERE suite = ? AND id = ? AND result IS NOT NULL",
+            (suite, case_id),
+        )
+        return json.loads(rows[0][0]) if rows else None
 
     def results(self, suite: str) -> dict[str, Result]:
         """Return the results of a suite so far, by case id, in the order of its cases."""
-        rows = self._database.execute(
+        rows = self._rows(
             "SELECT id, result FROM cases WHERE suite = ? AND result IS NOT NULL ORDER BY position",
             (suite,),
         )
@@ -94,17 +100,31 @@ class CaseStore:
 
     def release_abandoned(self, suite: str) -> int:
         """Open the cases again whose claimant died before it had a result; return how many."""
-        claimants = self._database.execute(
+        claimants = self._rows(
             "SELECT DISTINCT claimed_by FROM cases"
             " WHERE suite = ? AND result IS NULL AND claimed_by NOT NULL",
             (suite,),
-        ).fetchall()
+        )
         dead = [pulse for (pulse,) in claimants if not is_alive(Path(pulse))]
         released = 0
         for pulse in dead:
-            released += self._database.execute(
+            opened = self._rows(
                 "UPDATE cases SET claimed_by = NULL"
-                " WHERE suite = ? AND claimed_by = ? AND result IS NULL",
+                " WHERE suite = ? AND claimed_by = ? AND result IS NULL RETURNING id",
                 (suite, pulse),
-            ).rowcount
+            )
+            released += len(opened)
         return released
+
+    def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
+        with _as_ours():
+            return self._database.execute(statement, values).fetchall()
+
+
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    """Turn a record that cannot be read or written into an error that says so."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise NotMeasuredError(f"the record of the answers cannot be used: {error}") from error

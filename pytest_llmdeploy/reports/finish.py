@@ -7,7 +7,12 @@ from pytest_llmdeploy.reports.json_report import write_report
 from pytest_llmdeploy.reports.result import RunResult
 
 
-def write_reports(result: RunResult) -> None:
-    """Write all reports; the terminal's comes with pytest's own summary."""
-    write_report(result)
-    write_github(result)
+def write_reports(result: RunResult) -> list[str]:
+    """Write all reports but the terminal's; return what could not be written, and why."""
+    problems = []
+    for write in (write_report, write_github):
+        try:
+            write(result)
+        except OSError as error:
+            problems.append(f"a report was not written: {error}")
+    return problems

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_llmdeploy.reports.result import RunResult, deciding
+from pytest_llmdeploy.reports.result import RunResult, deciding, gate_name
 from pytest_llmdeploy.verdicts import Verdict
 
 MOST_SHOWN = 50
@@ -34,10 +34,7 @@ def step_summary(result: RunResult) -> str:
     lines = [f"## llmdeploy: {result.verdict}", ""]
     if result.gates:
         lines += ["| gate | verdict | reason |", "|---|---|---|"]
-        lines += [
-            _row(gate["name"].removesuffix("::gate"), gate["verdict"], gate["reason"])
-            for gate in result.gates
-        ]
+        lines += [_row(gate_name(gate), gate["verdict"], gate["reason"]) for gate in result.gates]
         lines.append("")
     bad = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
     if bad:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.reports.result import RunResult, counts
+from pytest_llmdeploy.reports.result import RunResult, counts, gate_name
 from pytest_llmdeploy.verdicts import Verdict, worst
 
 SCHEMA_VERSION = "1.0"
@@ -41,7 +41,7 @@ def report(result: RunResult) -> dict[str, Any]:
         },
         "gates": [
             {
-                "name": gate["name"].removesuffix("::gate"),
+                "name": gate_name(gate),
                 "verdict": gate["verdict"],
                 "reason": gate["reason"],
                 **{
@@ -66,7 +66,7 @@ def _services(result: RunResult) -> list[dict[str, Any]]:
     return [dict(zip(keys, values, strict=True)) for values in unique]
 
 
-def write_report(result: RunResult) -> Path:
+def write_report(result: RunResult) -> None:
     """Write report.json into the output folder, whole or not at all."""
     path = result.output / "report.json"
     partial = path.with_suffix(".partial")
@@ -74,4 +74,3 @@ def write_report(result: RunResult) -> Path:
     # A test's message can hold half a surrogate pair, which no file can.
     partial.write_text(text, encoding="utf-8", errors="replace")
     partial.replace(path)
-    return path

@@ -12,8 +12,6 @@ from pytest_llmdeploy.config.models import STAGES
 from pytest_llmdeploy.events import OWN_TESTS
 from pytest_llmdeploy.verdicts import Verdict, worst
 
-GATE_SUFFIX = "::gate"
-
 EXIT_FAIL = 1
 EXIT_ERROR = 10
 EXIT_INCONCLUSIVE = 11
@@ -83,7 +81,12 @@ class RunResult:
 
 def is_gate(event: Event) -> bool:
     """Return whether the event judges a whole suite."""
-    return event["stage"] == "gates" and str(event["nodeid"]).endswith(GATE_SUFFIX)
+    return bool(event["judges_gate"])
+
+
+def gate_name(event: Event) -> str:
+    """Return the gate's name, of the event that judges it."""
+    return str(event["name"]).rpartition("::")[0]
 
 
 def deciding(events: Sequence[Event]) -> list[Event]:
@@ -91,19 +94,16 @@ def deciding(events: Sequence[Event]) -> list[Event]:
 
     A case that its gate counts does not, unless the gate never gave a verdict.
     """
-    judged = {event["nodeid"].removesuffix(GATE_SUFFIX) for event in events if is_gate(event)}
-    return [
-        event
-        for event in events
-        if not event["counted"] or event["nodeid"].rpartition("::")[0] not in judged
-    ]
+    judged = {event["gate"] for event in events if is_gate(event)}
+    return [event for event in events if not event["counted"] or event["gate"] not in judged]
 
 
 def exit_code(pytest_code: int, events: Sequence[Event]) -> int:
     """Return pytest's exit code, refined where it says no more than that something failed."""
     if pytest_code not in (0, 1) or not events:
         return pytest_code
-    return _EXIT_CODES[worst(Verdict(event["verdict"]) for event in deciding(events))]
+    ours = _EXIT_CODES[worst(Verdict(event["verdict"]) for event in deciding(events))]
+    return ours or pytest_code  # a failure that pytest saw is never cancelled
 
 
 def counts(events: Sequence[Event]) -> dict[str, int]:

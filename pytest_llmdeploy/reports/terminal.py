@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_llmdeploy.config.text import display_path
-from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding, is_gate
+from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding, gate_name, is_gate
 from pytest_llmdeploy.verdicts import Verdict, worst
 
 MOST_SHOWN = 20
@@ -24,8 +24,11 @@ _STYLES = {
 }
 
 
-def write_summary(terminalreporter: Any, result: RunResult) -> None:
-    """Write the section; colours only where pytest's own output has them."""
+def write_summary(terminalreporter: Any, result: RunResult, warnings: Sequence[str]) -> None:
+    """Write the section; colours only where pytest's own output has them.
+
+    `warnings` tells what went wrong at the end of the run, such as a report that was not written.
+    """
     writer = terminalreporter._tw
     console = Console(
         width=writer.fullwidth,
@@ -38,7 +41,7 @@ def write_summary(terminalreporter: Any, result: RunResult) -> None:
     )
     terminalreporter.section(f"llmdeploy: {result.verdict}", **{_colour(result.verdict): True})
     with console.capture() as capture:
-        for part in _parts(result):
+        for part in (*_parts(result), *(Text(f"WARNING: {text}") for text in warnings)):
             console.print(part)
     terminalreporter.write(capture.get())
 
@@ -84,7 +87,7 @@ def _stages(result: RunResult) -> Table:
         gates = [event for event in events if is_gate(event)]
         if gates:
             for gate in gates:
-                name = f"gate {gate['name'].removesuffix('::gate')}"
+                name = f"gate {gate_name(gate)}"
                 table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))
         else:
             numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())

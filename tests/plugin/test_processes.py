@@ -93,7 +93,7 @@ def left(project: Project) -> list[int]:
 def test_one_service_and_each_case_once(recorded: Project, workers: str) -> None:
     done = recorded.run("-n", workers)
     assert done.code == 0, done.out
-    assert done.counts()["passed"] == 42
+    assert done.counts()["passed"] == 42, done.out
     lines = asked(recorded)
     assert [line for line in lines if line.startswith("start")] == [f"start {recorded.mark}"]  # type: ignore[attr-defined]
     questions = [line for line in lines if line.startswith("question")]
