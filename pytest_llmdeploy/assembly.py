@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
 from pytest_llmdeploy.ports import Model, Platform, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.run import Run
+from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.gates.assertions import AssertionRegistry
@@ -43,7 +45,7 @@ class Assembly:
         self._platforms: dict[Path, Platform] = {}
         self._services: dict[Path, Service] = {}
         self._broken: dict[Path, str] = {}
-        """Why a service could not be started, in one line."""
+        """Why a service could not be started, or has ended, in one line."""
         self._plans: dict[tuple[Path, str], GatePlan] = {}
         self._registry: AssertionRegistry | None = None
         self._engine: GateEngine | None = None
@@ -69,19 +71,30 @@ class Assembly:
 
     def service(self, loaded: LoadedConfig) -> Service:
         """Return the running service of the environment; raise PlatformError."""
-        if loaded.path not in self._services:
+        if loaded.path in self._broken:
+            raise PlatformError(self._broken[loaded.path])
+        if loaded.path not in self._platforms:
             self.run.prepare()
-            if loaded.path in self._broken:
-                raise PlatformError(self._broken[loaded.path])
-            platform = self._platforms.setdefault(loaded.path, self._platform(loaded))
-            try:
-                self._services[loaded.path] = platform.service()
-            except PlatformError as error:
-                # Told at length once; a hundred items need not repeat a log.
-                first = str(error).partition("\n")[0]
-                self._broken[loaded.path] = f"{first} (more at the first error of the run)"
-                raise
+            self._platforms[loaded.path] = self._platform(loaded)
+        try:
+            self._services[loaded.path] = self._platforms[loaded.path].service()
+        except PlatformError as error:
+            # Told at length once; a hundred items need not repeat a log.
+            first = str(error).partition("\n")[0]
+            self._broken[loaded.path] = f"{first} (more at the first error of the run)"
+            raise
         return self._services[loaded.path]
+
+    @contextmanager
+    def explaining(self, loaded: LoadedConfig) -> Iterator[None]:
+        """Let an end of the started service explain why something could not be measured."""
+        try:
+            yield
+        except PlatformError:
+            raise
+        except NotMeasuredError:
+            self.service(loaded)  # raises where the service has ended
+            raise
 
     def service_if_known(self, loaded: LoadedConfig) -> Service | None:
         """Return the service, but start nothing."""
@@ -212,8 +225,12 @@ class GatePlan:
             endpoint = self._assembly.endpoint(self.loaded, service)
         return OpenAIChatModel(endpoint, retries=self.config.retries)
 
+    @property
+    def _asks_the_service(self) -> bool:
+        return self.config.endpoint is None and self._service is None
+
     def _ready(self) -> GateEngine:
-        if self.config.endpoint is None and self._service is None:
+        if self._asks_the_service:
             self._assembly.service(self.loaded)  # here, not on the loop: starting it takes a while
         engine = self._assembly.engine
         if not self._noted:
@@ -224,7 +241,10 @@ class GatePlan:
     def result(self, case_id: str) -> Result:
         """Return the result of one case, asking the wanted cases when that has not begun."""
         waiting = partial(self._assembly.while_waiting, self.name)
-        return self._ready().result(self.suite.key, case_id, waiting)
+        result = self._ready().result(self.suite.key, case_id, waiting)
+        if result["verdict"] == Verdict.ERROR and self._asks_the_service:
+            self._assembly.service(self.loaded)  # raises where the service has ended
+        return result
 
     def results(self) -> Mapping[str, Result]:
         """Return the results of all cases of the suite."""

@@ -62,5 +62,5 @@ class Platform(Protocol):
     """Where the service runs."""
 
     def service(self) -> Service:
-        """Return the running service, starting it when needed; raise PlatformError otherwise."""
+        """Return the running service, started when needed; raise PlatformError if there is none."""
         ...

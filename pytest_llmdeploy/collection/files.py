@@ -73,7 +73,8 @@ def _health_items(
 
 
 def _ask_health(assembly: Assembly, loaded: LoadedConfig, check: HttpCheck) -> Measurement:
-    return measure_health(assembly.target(loaded), check)
+    with assembly.explaining(loaded):
+        return measure_health(assembly.target(loaded), check)
 
 
 def _smoke_items(
@@ -86,7 +87,8 @@ def _smoke_items(
 
 
 def _ask_smoke(assembly: Assembly, loaded: LoadedConfig, check: SmokeCheck) -> Measurement:
-    return measure_smoke(assembly.target(loaded), check)
+    with assembly.explaining(loaded):
+        return measure_smoke(assembly.target(loaded), check)
 
 
 def _check_item(

@@ -47,16 +47,33 @@ class GuardianSpec:
         return json.dumps(asdict(self))
 
 
-def _die_with_guardian() -> None:  # pragma: runs between fork and exec
+LONGEST_LINE = 64 * 1024
+"""Bytes; of a longer line the rest is left out: a secret could stand across any other cut."""
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set a property of this process, where the system has it."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def _die_with_guardian() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _pump(output: IO[bytes], log: Path, redact: Redactor) -> None:
     with log.open("a", encoding="utf-8") as file:
-        for line in iter(lambda: output.readline(65_536), b""):
-            file.write(redact(line.decode("utf-8", "replace")))
+        rest = False
+        for piece in iter(lambda: output.readline(LONGEST_LINE), b""):
+            whole = piece.endswith(b"\n")
+            if not rest and (whole or len(piece) < LONGEST_LINE):
+                file.write(redact(piece.decode("utf-8", "replace")))
+            elif not rest:
+                file.write("(a line of more than 64 KiB is left out)\n")
             file.flush()
+            rest = not whole
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
@@ -64,6 +81,17 @@ def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
     except ProcessLookupError:
         return
+
+
+def _kill_adopted() -> None:
+    """End the descendants that left the process's group; as a subreaper we are their parent now."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid():
+                os.kill(int(folder.name), signal.SIGKILL)
+        except (OSError, ValueError, IndexError):
+            continue  # it is gone already
 
 
 def _write_exit(spec: GuardianSpec, content: dict[str, object]) -> None:
@@ -76,6 +104,7 @@ def _write_exit(spec: GuardianSpec, content: dict[str, object]) -> None:
 def guard(spec: GuardianSpec) -> None:
     """Run the process of `spec` until it ends or has to end."""
     pulse = Pulse(Path(spec.own_pulse))
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -122,6 +151,7 @@ def guard(spec: GuardianSpec) -> None:
         pump.join(1)  # the last lines of the log tell why it ended
         _write_exit(spec, {"exit": process.returncode})
     _signal_group(process, signal.SIGKILL)  # children that outlived their parent
+    _kill_adopted()
     pump.join(1)
     pulse.stop()
 

@@ -21,9 +21,13 @@ from pytest_llmdeploy.liveness import is_alive
 from pytest_llmdeploy.platforms.guardian import GuardianSpec
 from pytest_llmdeploy.ports import Service
 from pytest_llmdeploy.redaction import Redactor
+from pytest_llmdeploy.untrusted import one_line
 from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 
 LOG_LINES_SHOWN = 20
+LOG_BYTES_READ = 256 * 1024
+_PYTHON = (sys.executable, "-P", "-m")
+"""Without the current directory on the path: a project's signal.py is not the library's."""
 LOCK_MARGIN = 30.0
 """Seconds beyond ready_timeout after which waiting for another worker's start is given up."""
 
@@ -59,7 +63,12 @@ class LocalPlatform:
         return self._base.with_name(f"{self._base.name}.{suffix}")
 
     def service(self) -> Service:
-        """Return the running service; the first caller of the run starts it."""
+        """Return the running service; the first caller of the run starts it.
+
+        Raises PlatformError when it cannot be started, or has ended by itself since.
+        """
+        if self._started is not None and (ended := self._ended()) is not None:
+            raise self._failure(f"the service has ended during the run: {ended}")
         if self._started is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             with FileLock(
@@ -84,7 +93,7 @@ class LocalPlatform:
         guardian = self._launch(command)
         try:
             version, engine = wait_until(
-                lambda: self._ready(port),
+                lambda: self._ready(port, guardian),
                 what=f"the service should answer 200 on {self._environment.ready_path}",
                 timeout=self._environment.ready_timeout,
                 setting="ready_timeout",
@@ -126,7 +135,7 @@ class LocalPlatform:
         )
         with self._file("log").open("ab") as log:
             guardian = subprocess.Popen(
-                [sys.executable, "-m", "pytest_llmdeploy.platforms.guardian"],
+                [*_PYTHON, "pytest_llmdeploy.platforms.guardian"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -137,12 +146,16 @@ class LocalPlatform:
             stdin.write(spec.to_json().encode())
         return guardian
 
-    def _ready(self, port: int) -> tuple[str | None, str | None] | None:
+    def _ready(
+        self, port: int, guardian: subprocess.Popen[bytes]
+    ) -> tuple[str | None, str | None] | None:
         """Return the version and the engine that a ready service names; None while not ready."""
         import httpx
 
-        if self._file("exit").exists():
-            raise PlatformError(_how_it_ended(json.loads(self._file("exit").read_text())))
+        if (ended := self._ended()) is not None:
+            raise PlatformError(ended)
+        if guardian.poll() is not None and self._ended() is None:
+            raise PlatformError(f"its guardian process ended with code {guardian.returncode}")
         address = f"http://127.0.0.1:{port}{self._environment.ready_path}"
         try:
             answer = httpx.get(address, timeout=2.0, trust_env=False)
@@ -154,10 +167,17 @@ class LocalPlatform:
         version = answer.headers.get(self._service.version_header or ours)
         return version, answer.headers.get("x-llm-engine")
 
+    def _ended(self) -> str | None:
+        """Return how the process ended; None while it runs."""
+        try:
+            return _how_it_ended(json.loads(self._file("exit").read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
     def _failure(self, what: str) -> PlatformError:
         """Write down for the other workers what happened, and return it as an error."""
         log = self._file("log")
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+        lines = [one_line(line) for line in _tail(log).splitlines()[-LOG_LINES_SHOWN:]]
         shown = "\n".join(f"  | {line}" for line in lines) or "  | (it printed nothing)"
         text = self._redact(f"{what}\nits last lines, from {log}:\n{shown}")
         self._file("json").write_text(json.dumps({"error": text}), encoding="utf-8")
@@ -184,6 +204,13 @@ def stop_all(folder: Path, timeout: float) -> list[Path]:
     return []
 
 
+def _tail(log: Path) -> str:
+    """Return the last lines of the log, however long it is."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
+        return file.read().decode("utf-8", "replace")
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -194,7 +221,7 @@ def _free_port() -> int:
 def _command(environment: EnvironmentConfig, port: int) -> list[str]:
     if environment.command is not None:
         return [part.replace("{port}", str(port)) for part in environment.command]
-    return [sys.executable, "-m", "pytest_llmdeploy.reference", "--port", str(port)]
+    return [*_PYTHON, "pytest_llmdeploy.reference", "--port", str(port)]
 
 
 def _reference_variables(reference: ReferenceConfig) -> Mapping[str, str]:

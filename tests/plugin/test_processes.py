@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             file.write(text + "\\n")
         if "slow" in text:
             import time; time.sleep(60)
+        if "pause" in text:
+            import time; time.sleep(3)
         self.answer({
             "id": "1", "object": "chat.completion", "created": 1, "model": "m",
             "choices": [{"index": 0, "finish_reason": "stop",
@@ -100,6 +103,26 @@ def test_one_service_and_each_case_once(recorded: Project, workers: str) -> None
     assert sorted(questions) == sorted(f"question {n}" for n in range(40))
     assert done.report["gates"][0]["total"] == 40
     assert left(recorded) == []
+
+
+def test_a_worker_that_is_done_finishes_what_it_asked(recorded: Project) -> None:
+    recorded.write(
+        "conftest.py",
+        """
+import os, time
+def pytest_runtestloop(session):
+    if os.environ.get("PYTEST_XDIST_WORKER") == "gw0":
+        deadline = time.monotonic() + 20
+        while "question 1" not in open("asked.log").read() and time.monotonic() < deadline:
+            time.sleep(0.02)  # let the other worker claim both cases
+""",
+    )
+    text = (recorded.path / "llmdeploy.yaml").read_text()
+    recorded.write("llmdeploy.yaml", text.replace('"question 0"', '"question 0 pause"'))
+    recorded.write("asked.log", "")
+    done = recorded.run("-n", "2", "-k", "c0 or c1 or models")
+    assert done.code == 0, done.out
+    assert asked(recorded).count("question 0 pause") == 1
 
 
 def test_a_worker_that_dies_loses_no_case(recorded: Project) -> None:
@@ -210,3 +233,95 @@ def test_the_output_folder_is_ignored_by_git(recorded: Project) -> None:
     assert (recorded.path / ".llmdeploy" / ".gitignore").read_text() == "*\n"
     folder = next(Path(recorded.path / ".llmdeploy").glob("2*"))
     assert {path.name for path in folder.iterdir()} == {"report.json", "services"}
+
+
+DYING = """
+import http.server, os, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path != "/ready":
+            print("FATAL: out of \\x1b[31mmemory", flush=True)
+            os._exit(3)
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *args): pass
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def test_a_service_that_dies_during_the_run_is_an_error_with_its_log(project: Project) -> None:
+    project.write("dying.py", DYING)
+    project.config(f"""
+environments: {{local: {{command: ["{sys.executable}", dying.py, "{{port}}"]}}}}
+health: {{checks: [{{name: kill, path: /health}}, {{name: after, path: /health}}]}}
+smoke: {{checks: []}}
+gates: {{g: {{retries: 0, cases: [{{prompt: a, assert: ["contains: a"]}}]}}}}
+""")
+    done = project.run()
+    assert done.code == 1, done.out  # the answer that broke off is a FAIL of the first check
+    verdicts = done.verdicts()
+    assert verdicts["health::kill"] == "FAIL"
+    assert {verdicts[name] for name in verdicts if name != "health::kill"} == {"ERROR"}
+    told = "the service has ended during the run: it ended with exit code 3"
+    assert told in done.out
+    assert done.out.count("  | FATAL: out of ?[31mmemory") == 1
+    assert "Traceback" not in done.out
+
+
+def test_modules_of_the_project_do_not_break_our_processes(project: Project) -> None:
+    for name in ("signal", "selectors", "json"):
+        project.write(f"{name}.py", "raise RuntimeError('not the library')\n")
+    project.config("environments: {local: {reference: {engine: scripted}}}\nsmoke: {checks: []}\n")
+    script = str(Path(sys.executable).with_name("pytest"))
+    done = subprocess.run(
+        [script, "-p", "no:cacheprovider"],
+        cwd=project.path,
+        env=project.variables(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+ESCAPING = """
+import os, signal, subprocess, sys
+mark = sys.argv[2]
+child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+subprocess.Popen([sys.executable, "-c", child, mark], start_new_session=True)
+import http.server
+handler = http.server.SimpleHTTPRequestHandler
+http.server.test(handler, port=int(sys.argv[1]), bind="127.0.0.1")
+"""
+
+
+def test_children_in_sessions_of_their_own_end_too(project: Project) -> None:
+    mark = f"escaped-{project.path.name}"
+    project.write("escaping.py", ESCAPING)
+    project.write("ready", "")
+    project.config(f"""
+environments: {{local: {{command: ["{sys.executable}", escaping.py, "{{port}}", {mark}]}}}}
+health: {{checks: [{{name: ready, path: /ready}}]}}
+smoke: {{checks: []}}
+""")
+    assert project.run().code == 0
+    assert processes_of(mark) == []
+
+
+def test_a_secret_in_an_endless_line_is_not_logged(project: Project) -> None:
+    secret = "super-secret-key-123"
+    script = (
+        "import os; print('x' * 65526 + os.environ['KEY']); print('seen', os.environ['KEY']); "
+        "raise SystemExit(1)"
+    )
+    project.config(f"""
+environments:
+  local: {{command: ["{sys.executable}", -c, "{script}"], variables: {{K: "${{KEY}}"}}}}
+smoke: {{checks: []}}
+""")
+    done = project.run(env={"KEY": secret})
+    assert done.code == 10
+    (log,) = project.path.glob(".llmdeploy/*/services/*.log")
+    assert log.read_text() == "(a line of more than 64 KiB is left out)\nseen ***\n"
+    assert "  | seen ***" in done.out
