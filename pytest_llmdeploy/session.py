@@ -19,6 +19,7 @@ from pytest_llmdeploy.run import OUTPUT_ROOT, Run, claim_folder, new_run_id
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.assembly import Assembly
+    from pytest_llmdeploy.config.loader import LoadedConfig
     from pytest_llmdeploy.reports.progress import LiveProgress
     from pytest_llmdeploy.reports.result import RunResult
 
@@ -54,6 +55,7 @@ class LLMDeploySession:
         """Stages plugged to adapters; made on first use."""
         if self._assembly is None:
             from pytest_llmdeploy.assembly import Assembly
+    from pytest_llmdeploy.config.loader import LoadedConfig
 
             def register(registry: Any) -> None:
                 self.config.hook.pytest_llmdeploy_assertions(registry=registry)
@@ -85,7 +87,10 @@ class LLMDeploySession:
         if any(marker.name in MARKERS for marker in item.iter_markers()):
             from pytest_llmdeploy.collection.guard import refuse_change
 
-            refuse_change(self, item)
+            def load(path: Path) -> LoadedConfig:
+                return self.assembly.load(path)  # made only where the guard needs it
+
+            refuse_change(item, load, self.run.image)
 
     def attach_verdict(
         self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport

@@ -10,7 +10,8 @@ import pytest
 
 from pytest_llmdeploy.checks.measure import measure_health, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
-from pytest_llmdeploy.collection.items import StageItem, SuiteNode, shown_plainly
+from pytest_llmdeploy.collection.gates import SuiteNode
+from pytest_llmdeploy.collection.items import StageItem, shown_plainly
 from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
 from pytest_llmdeploy.events import Measurement
 

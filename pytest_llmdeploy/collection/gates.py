@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmdeploy.collection.items import StageItem
+from pytest_llmdeploy.collection.items import StageItem, shown_plainly
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.gates.case import RESERVED_ID, Case
@@ -16,6 +16,8 @@ from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.pass_rate import judge_pass_rate
 
 if TYPE_CHECKING:
+    from _pytest._code.code import ExceptionInfo, TerminalRepr
+
     from pytest_llmdeploy.assembly import GatePlan
     from pytest_llmdeploy.gates.store import Result
 
@@ -55,17 +57,30 @@ class GateItem(StageItem):
         self.judges_gate = True
 
 
-def suite_items(parent: pytest.Collector, plan: Callable[[], GatePlan]) -> list[pytest.Item]:
-    """Return an item per case and the gate's own, last."""
-    try:
-        ready = plan()
-    except MissingExtraError as error:
-        return [_missing_item(parent, str(error))]
-    items: list[pytest.Item] = [
-        CaseItem.from_parent(parent, name=case_id, plan=ready, case=case)
-        for case_id, case in ready.suite.cases.items()
-    ]
-    return [*items, GateItem.from_parent(parent, name=RESERVED_ID, plan=ready)]
+class SuiteNode(pytest.Collector):
+    """One gate: an item per case, then the gate's own."""
+
+    def __init__(self, *, plan: Callable[[], GatePlan], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._plan = plan
+
+    def collect(self) -> list[pytest.Item]:
+        """Return the items of the suite."""
+        try:
+            ready = self._plan()
+        except MissingExtraError as error:
+            return [MissingItem.from_parent(self, name=RESERVED_ID, reason=str(error))]
+        items: list[pytest.Item] = [
+            CaseItem.from_parent(self, name=case_id, plan=ready, case=case)
+            for case_id, case in ready.suite.cases.items()
+        ]
+        return [*items, GateItem.from_parent(self, name=RESERVED_ID, plan=ready)]
+
+    def repr_failure(  # type: ignore[override]  # pytest's own collectors narrow it alike
+        self, excinfo: ExceptionInfo[BaseException]
+    ) -> str | TerminalRepr:
+        """Show what is wrong with a case file, without our traceback."""
+        return shown_plainly(self, excinfo)
 
 
 class MissingItem(pytest.Item):
@@ -82,10 +97,6 @@ class MissingItem(pytest.Item):
 
     def runtest(self) -> None:
         """Not reached."""
-
-
-def _missing_item(parent: pytest.Collector, reason: str) -> pytest.Item:
-    return MissingItem.from_parent(parent, name=RESERVED_ID, reason=reason)
 
 
 def case_line(case: Case) -> int:

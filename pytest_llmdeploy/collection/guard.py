@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,15 +16,17 @@ from pytest_llmdeploy.platforms.kubeconfig import current_context
 from pytest_llmdeploy.protection import names_stage, refusal
 
 if TYPE_CHECKING:
-    from pytest_llmdeploy.session import LLMDeploySession
+    from pytest_llmdeploy.config.loader import LoadedConfig
 
 
 def _in_cluster(environment: EnvironmentConfig) -> bool:
     return environment.protected and environment.platform == "kubernetes"
 
 
-def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
-    """Skip or stop `item` where it must not touch the environment.
+def refuse_change(
+    item: pytest.Item, load: Callable[[Path], LoadedConfig], image: str | None
+) -> None:
+    """Skip or stop `item` where it must not touch the environment that its file names.
 
     A test that the marker expression did not ask for is skipped with the reason; one that was
     asked for, but without all that a protected environment demands, is an error.
@@ -33,18 +37,18 @@ def refuse_change(session: LLMDeploySession, item: pytest.Item) -> None:
     if isinstance(item, StageItem):
         loaded = item.loaded
     else:
-        path = nearest_file(session.config, item.path)
+        path = nearest_file(item.config, item.path)
         if path is None:
             return
-        loaded = session.assembly.load(path)
-    expression = session.config.getoption("markexpr")
+        loaded = load(path)
+    expression = item.config.getoption("markexpr")
     for stage in sorted(stages):
         reason = refusal(
             stage,
             loaded.environment_name,
             loaded.environment,
             marker_expression=expression,
-            image=session.run.image,
+            image=image,
             context=current_context() if _in_cluster(loaded.environment) else None,
         )
         if reason is None:

@@ -20,7 +20,6 @@ from pytest_llmdeploy.verdicts import Verdict
 if TYPE_CHECKING:
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
-    from pytest_llmdeploy.assembly import GatePlan
     from pytest_llmdeploy.config.loader import LoadedConfig
 
 
@@ -75,8 +74,9 @@ class StageItem(pytest.Item):
     @property
     def title(self) -> str:
         """The item's path within its stage."""
-        names = [node.name for node in self.listchain() if isinstance(node, SuiteNode)]
-        return "::".join([*names, self.name])
+        names = [node.name for node in self.listchain() if isinstance(node, pytest.Collector)]
+        stage = names.index(self.stage)
+        return "::".join([*names[stage + 1 :], self.name])
 
     def setup(self) -> None:
         """Measure."""
@@ -110,26 +110,6 @@ class StageItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the line of the file that asks the question."""
         return self.path, max(self.line - 1, 0), f"{self.stage}::{self.title}"
-
-
-class SuiteNode(pytest.Collector):
-    """One gate: an item per case, then the gate's own."""
-
-    def __init__(self, *, plan: Callable[[], GatePlan], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._plan = plan
-
-    def collect(self) -> list[pytest.Item]:
-        """Return the items of the suite."""
-        from pytest_llmdeploy.collection.gates import suite_items
-
-        return suite_items(self, self._plan)
-
-    def repr_failure(  # type: ignore[override]  # pytest's own collectors narrow it alike
-        self, excinfo: ExceptionInfo[BaseException]
-    ) -> str | TerminalRepr:
-        """Show what is wrong with a case file, without our traceback."""
-        return shown_plainly(self, excinfo)
 
 
 def shown_plainly(
