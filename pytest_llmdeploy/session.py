@@ -55,7 +55,6 @@ class LLMDeploySession:
         """Stages plugged to adapters; made on first use."""
         if self._assembly is None:
             from pytest_llmdeploy.assembly import Assembly
-    from pytest_llmdeploy.config.loader import LoadedConfig
 
             def register(registry: Any) -> None:
                 self.config.hook.pytest_llmdeploy_assertions(registry=registry)
