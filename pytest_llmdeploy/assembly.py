@@ -103,7 +103,7 @@ class Assembly:
     def _platform(self, loaded: LoadedConfig) -> Platform:
         environment = loaded.environment
         if environment.url is not None:
-            return ExistingPlatform(environment.url, loaded.service.base_path)
+            return ExistingPlatform(environment.url, loaded.service, loaded.root)
         if environment.platform != "local":
             raise NotMeasuredError(
                 f"environment '{loaded.environment_name}' has platform: {environment.platform}, "
@@ -190,10 +190,14 @@ class GatePlan:
         name: str,
         config: SuiteConfig,
         *,
+        key: str | None = None,
         service: Service | None = None,
         where: Callable[..., tuple[str, int]] | None = None,
     ) -> None:
-        """`service` replaces the environment's; `where` tells file and line of its keys."""
+        """`key` tells suites of one name apart; `service` replaces the environment's.
+
+        `where` returns file and line of a key of `config`.
+        """
         from pytest_llmdeploy.gates.suite import build_suite
 
         self.loaded = loaded
@@ -205,7 +209,7 @@ class GatePlan:
         self._service = service
         self._noted = False
         self.suite: Suite = build_suite(
-            key=f"{loaded.path}::{name}",
+            key=key or f"{loaded.path}::{name}",
             name=name,
             config=config,
             root=loaded.root,

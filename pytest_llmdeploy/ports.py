@@ -10,6 +10,12 @@ Message = Mapping[str, Any]
 """One chat message as the OpenAI API has it: ``{"role": …, "content": …}``."""
 
 
+ENGINE_HEADER = "x-llm-engine"
+"""Answer header in which the reference service names its engine."""
+SCRIPTED = "scripted"
+"""Its engine without a model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """A running LLM service."""

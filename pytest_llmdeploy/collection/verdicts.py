@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,8 +24,9 @@ def attach_verdict(
     """Redact the report, and add the verdict once it is known: after call, or a failed setup."""
     _redact(assembly, report)
     error = call.excinfo.value if call.excinfo else None
-    if isinstance(error, LLMDeployError) and report.failed and not isinstance(item, StageItem):
-        report.longrepr = assembly.redact(str(error))
+    if report.failed and not isinstance(item, StageItem) and _not_measured(item, error):
+        plain = str(error) if isinstance(error, LLMDeployError) else f"cannot connect: {error}"
+        report.longrepr = assembly.redact(plain)
         report.when = "setup"  # not measured is an error, never a failure
     if report.when == "teardown" or (report.when == "setup" and report.passed):
         return
@@ -77,7 +79,7 @@ def _event(
         gate, judges = item.gate, item.judges_gate
     else:
         stages = [marker.name for marker in item.iter_markers() if marker.name in MARKERS]
-        if not stages and not isinstance(error, LLMDeployError):
+        if not stages and not (report.failed and _not_measured(item, error)):
             return None
         stage, name, detail = [*stages, OWN_TESTS][0], item.name, {}
         loaded = assembly.default
@@ -101,6 +103,30 @@ def _event(
         scripted=bool(service and service.scripted),
         detail=detail,
     )
+
+
+_FIXTURES = frozenset({"llm_env", "llm_service", "llm_client", "gate"})
+_UNREACHABLE = {
+    "openai": ("APIConnectionError",),
+    "httpx": ("ConnectError", "ConnectTimeout"),
+    "httpx2": ("ConnectError", "ConnectTimeout"),
+}
+"""What HTTP clients raise when there is no service; looked up without importing them."""
+
+
+def _not_measured(item: pytest.Item, error: BaseException | None) -> bool:
+    """Return whether a test of the user's could not ask its question."""
+    if isinstance(error, LLMDeployError):
+        return True
+    if not _FIXTURES & set(getattr(item, "fixturenames", ())):
+        return False
+    kinds = [
+        getattr(sys.modules[module], name, None)
+        for module, names in _UNREACHABLE.items()
+        if module in sys.modules
+        for name in names
+    ]
+    return isinstance(error, tuple(kind for kind in kinds if isinstance(kind, type)))
 
 
 def _measured(item: pytest.Item) -> bool:

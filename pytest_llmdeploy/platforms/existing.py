@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-from pytest_llmdeploy.ports import Service
+from pathlib import Path
+
+from pytest_llmdeploy.addresses import tls_context, uses_proxy
+from pytest_llmdeploy.config.models import ServiceConfig
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
+
+LOOK_TIMEOUT = 3.0
+"""Seconds for the one request that asks which version answers."""
 
 
 class ExistingPlatform:
     """The service behind ``environments.NAME.url``."""
 
-    def __init__(self, url: str, base_path: str) -> None:
-        root = url.rstrip("/")
-        self._service = Service(url=root, api_url=root + base_path)
+    def __init__(self, url: str, service: ServiceConfig, root: Path) -> None:
+        self._url = url.rstrip("/")
+        self._config = service
+        self._root = root
+        self._service: Service | None = None
 
     def service(self) -> Service:
-        """Return the service; whether it answers is for the checks to find out."""
+        """Return the service; whether it answers well, or at all, is for the checks to find out."""
+        if self._service is None:
+            headers = self._look()
+            self._service = Service(
+                url=self._url,
+                api_url=self._url + self._config.base_path,
+                version=headers.get((self._config.version_header or "").lower()),
+                scripted=headers.get(ENGINE_HEADER) == SCRIPTED,
+            )
         return self._service
+
+    def _look(self) -> dict[str, str]:
+        """Return the headers of one answer, in lower case; none where there is no answer."""
+        import httpx
+
+        key = self._config.api_key
+        own = {"Authorization": f"Bearer {key}"} if key else {}
+        ca_file = self._root / self._config.ca_file if self._config.ca_file else None
+        try:
+            answer = httpx.get(
+                f"{self._url}{self._config.base_path}/models",
+                headers={**own, **self._config.headers},
+                timeout=LOOK_TIMEOUT,
+                verify=tls_context(self._config.verify_tls, ca_file),
+                trust_env=uses_proxy(self._url),
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, NotMeasuredError, ImportError, ValueError):
+            return {}  # the checks will say what is wrong, better than a look can
+        return dict(answer.headers)

@@ -19,7 +19,7 @@ from pytest_llmdeploy.config.models import EnvironmentConfig, ReferenceConfig, S
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.liveness import is_alive
 from pytest_llmdeploy.platforms.guardian import GuardianSpec
-from pytest_llmdeploy.ports import Service
+from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.untrusted import one_line
 from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
@@ -58,6 +58,8 @@ class LocalPlatform:
         self._redact = redact
         self._base = folder / name
         self._started: Service | None = None
+        self._last = "no answer"
+        """What came back when it was last asked whether it is ready."""
 
     def _file(self, suffix: str) -> Path:
         return self._base.with_name(f"{self._base.name}.{suffix}")
@@ -91,10 +93,11 @@ class LocalPlatform:
         port = _free_port()
         command = _command(self._environment, port)
         guardian = self._launch(command)
+        path = self._environment.ready_path
         try:
             version, engine = wait_until(
                 lambda: self._ready(port, guardian),
-                what=f"the service should answer 200 on {self._environment.ready_path}",
+                what=f"the service should answer 200 on {path} (ready_path)",
                 timeout=self._environment.ready_timeout,
                 setting="ready_timeout",
             )
@@ -104,7 +107,7 @@ class LocalPlatform:
             if isinstance(error, PlatformError):
                 raise self._failure(f"the service ended before it was ready: {error}") from error
             if isinstance(error, WaitTimeoutError):
-                raise self._failure(str(error)) from error
+                raise self._failure(f"{error}; last: {self._last}") from error
             raise
         guardian.returncode = 0  # it outlives us by design: Popen must not warn of that
         url = f"http://127.0.0.1:{port}"
@@ -113,7 +116,7 @@ class LocalPlatform:
             api_url=url + self._service.base_path,
             version=version,
             log_path=str(self._file("log")),
-            scripted=engine == "scripted",
+            scripted=engine == SCRIPTED,
         )
         self._file("json").write_text(json.dumps(asdict(started)), encoding="utf-8")
         return started
@@ -159,13 +162,15 @@ class LocalPlatform:
         address = f"http://127.0.0.1:{port}{self._environment.ready_path}"
         try:
             answer = httpx.get(address, timeout=2.0, trust_env=False)
-        except httpx.HTTPError:
+        except httpx.HTTPError as error:
+            self._last = str(error) or type(error).__name__
             return None
         if answer.status_code != httpx.codes.OK:
+            self._last = f"HTTP {answer.status_code}"
             return None
         ours = "x-llm-version" if self._environment.reference is not None else ""
         version = answer.headers.get(self._service.version_header or ours)
-        return version, answer.headers.get("x-llm-engine")
+        return version, answer.headers.get(ENGINE_HEADER)
 
     def _ended(self) -> str | None:
         """Return how the process ended; None while it runs."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from pytest_llmdeploy.reports.result import RunResult, deciding, gate_name
+from pytest_llmdeploy.reports.result import RunResult, gate_name, is_gate
 from pytest_llmdeploy.verdicts import Verdict
 
 MOST_SHOWN = 50
@@ -36,7 +36,14 @@ def step_summary(result: RunResult) -> str:
         lines += ["| gate | verdict | reason |", "|---|---|---|"]
         lines += [_row(gate_name(gate), gate["verdict"], gate["reason"]) for gate in result.gates]
         lines.append("")
-    bad = [event for event in deciding(result.events) if event["verdict"] != Verdict.PASS]
+    passed = {gate["gate"] for gate in result.gates if gate["verdict"] == Verdict.PASS}
+    bad = [
+        event
+        for event in result.events
+        if event["verdict"] != Verdict.PASS
+        and not is_gate(event)
+        and not (event["counted"] and event["gate"] in passed)
+    ]
     if bad:
         lines += ["| needs attention | verdict | reason |", "|---|---|---|"]
         lines += [

@@ -32,14 +32,22 @@ class Running:
                 text=True,
             )
         self.log = log
+        try:
+            self.line = self._startup_line()
+            self.url = self.line.rpartition(" ")[2]
+            assert self.url.startswith("http"), log.read_text()
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            raise
+        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+
+    def _startup_line(self) -> str:
         assert self.process.stdout is not None
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(20), "no startup line within 20 s"
-        self.line = self.process.stdout.readline().rstrip("\n")
-        self.url = self.line.rpartition(" ")[2]
-        assert self.url.startswith("http"), log.read_text()
-        self.client = httpx.Client(base_url=self.url, timeout=20, trust_env=False)
+            assert selector.select(60), "no startup line within 60 s"
+        return self.process.stdout.readline().rstrip("\n")
 
     @property
     def engine(self) -> str:

@@ -87,9 +87,12 @@ def test_wrong(gate):
     gate.check({"id": "capital", "prompt": "Say exactly: Bonn", "assert": ["equals: Berlin"]})
 
 def test_unknown_suite(gate):
-    with pytest.raises(LookupError) as caught:
-        gate.check({"vars": {}}, suite="capitols")
-    assert str(caught.value) == "there is no gate 'capitols'; the file has: none"
+    gate.check({"vars": {}}, suite="capitols")
+
+@pytest.mark.smoke
+def test_dead(llm_client):
+    import httpx
+    httpx.get("http://127.0.0.1:9")
 """
 
 
@@ -97,8 +100,13 @@ def test_a_gate_that_fails_shows_question_and_answer(project: Project) -> None:
     project.config(SERVICE)
     project.write("test_own.py", FAILING)
     done = project.run("test_own.py")
-    assert (done.code, done.counts()) == (1, {"failed": 1, "passed": 1})
-    (item,) = done.report["items"]
+    assert (done.code, done.counts()) == (1, {"failed": 1, "errors": 2})
+    item, unknown, dead = done.report["items"]
+    place = "test_own.py:9: suite: "
+    assert unknown["reason"] == f"{place}there is no gate 'capitols'; the file has: none"
+    assert (unknown["stage"], unknown["verdict"]) == ("tests", "ERROR")
+    assert (dead["stage"], dead["verdict"]) == ("smoke", "ERROR")
+    assert "cannot connect: " in done.out
     first, case, asked, answer, check = item["reason"].splitlines()
     assert first == 'equals: expected the answer to equal "Berlin", got "Bonn"'
     assert case.startswith("  case: ")

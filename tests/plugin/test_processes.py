@@ -152,7 +152,10 @@ def test_nothing_is_left_after(recorded: Project, workers: str, ending: signal.S
     process = recorded.start("-n", workers)
     wait_for(lambda: "question slow" in asked(recorded), "the slow question")
     process.send_signal(ending)
-    out, _ = process.communicate(timeout=40)
+    try:
+        out, _ = process.communicate(timeout=40)
+    finally:
+        process.kill()  # a failing test leaves nothing behind either
     wait_for(lambda: not left(recorded), "the end of the service", timeout=15)
     if ending is signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
@@ -192,7 +195,8 @@ def test_a_command_that_is_never_ready_is_an_error_and_ends(project: Project) ->
     script = f"import time; print('{mark}'); time.sleep(60)"
     out = start_failure(project, f'["{sys.executable}", -c, "{script}"]')
     expected = (
-        "the service should answer 200 on /ready within 1.5 s (ready_timeout), but it did not come"
+        "the service should answer 200 on /ready (ready_path) within 1.5 s (ready_timeout), "
+        "but it did not come; last: [Errno 111] Connection refused"
     )
     assert expected in out
     assert f"  | {mark}" in out

@@ -110,7 +110,7 @@ def test_report_json(finished: Finished) -> None:
     assert (report["verdict"], report["overall_status"]) == ("FAIL", "fail")
     assert report["pass_rate"] == 0.5
     assert report["services"] == [
-        {"environment": "local", "service": "judged", "version": None, "scripted": False}
+        {"environment": "local", "service": "judged", "version": "1.0.0", "scripted": True}
     ]
     assert report["stages"] == {
         "health": {"verdict": "FAIL", "counts": {"PASS": 1, "FAIL": 1}},
@@ -196,7 +196,8 @@ def test_the_terminal_summary_is_plain_and_starts_with_the_verdict(finished: Fin
     about, health, smoke, hostile, unreachable, allows = (
         line.rstrip() for line in lines[start + 1 : start + 7]
     )
-    assert about.startswith("environment local, judged (version unknown), ")
+    scripted = "SCRIPTED answers, no model was judged"
+    assert about.startswith(f"environment local, judged 1.0.0 — {scripted}, ")
     assert health.split() == ["health", "FAIL", "1", "PASS,", "1", "FAIL"]
     assert smoke.split() == ["smoke", "FAIL", "1", "PASS,", "1", "FAIL"]
     assert hostile.split(maxsplit=3)[2:] == ["FAIL", "pass rate 0.50 (1 of 2) < min_pass_rate 1.00"]
@@ -246,7 +247,10 @@ def test_an_interrupted_run_says_so(project: Project) -> None:
         process = project.start("test_first.py", "llmdeploy.yaml")
         wait_for(lambda: server.requests, "the first request")
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        try:
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 2, out
     (path,) = project.path.glob(".llmdeploy/*/report.json")
     report = json.loads(path.read_text())
