@@ -8,6 +8,12 @@ from typing import Any, NoReturn
 
 SHOWN = 200
 """Characters of a foreign text that a message quotes."""
+LONGEST_ANSWER = 1024 * 1024
+"""Bytes of one answer that are read; what a chat model writes is far shorter."""
+TOO_LONG = "the answer is longer than 1 MiB"
+MOST_LEVELS = 20
+"""Lists and mappings inside each other that are kept of what a service sends beside its answer."""
+TOO_DEEP = f"(left out: nested more than {MOST_LEVELS} levels deep)"
 
 
 def read_json(body: bytes) -> Any:
@@ -37,6 +43,20 @@ def _finite(text: str) -> float:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def shallow(value: Any, levels: int = MOST_LEVELS) -> Any:
+    """Return a JSON value with `TOO_DEEP` in the place of what is nested deeper than `levels`.
+
+    What is read with little recursion may be too deep for whoever copies or writes it later.
+    """
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return TOO_DEEP
+    if isinstance(value, dict):
+        return {key: shallow(item, levels - 1) for key, item in value.items()}
+    return [shallow(item, levels - 1) for item in value]
 
 
 def one_line(text: str) -> str:

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmdeploy.addresses import tls_context, uses_proxy
+from pytest_llmdeploy.addresses import making_client, tls_context, uses_proxy
 from pytest_llmdeploy.config.models import ServiceConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.ports import Service
-from pytest_llmdeploy.untrusted import SHOWN, read_json
+from pytest_llmdeploy.untrusted import LONGEST_ANSWER, SHOWN, TOO_LONG, read_json
 
 if TYPE_CHECKING:
     import httpx
 
-LONGEST_ANSWER = 1024 * 1024
-"""Bytes; a check needs no more."""
 CONNECT_MARGIN = 0.1
 """Seconds that let a connect timeout speak first: "no connection" is not "no answer"."""
 
@@ -129,12 +127,14 @@ async def opened(
     if not left:
         raise deadline.passed(asked)
     limit = deadline.seconds if connect_timeout is None else connect_timeout
-    client = httpx.AsyncClient(
-        verify=target.verify(),
-        timeout=httpx.Timeout(None, connect=min(left, limit)),
-        trust_env=uses_proxy(url),
-        headers=target.headers(),
-    )
+    verify = target.verify()
+    with making_client(url):
+        client = httpx.AsyncClient(
+            verify=verify,
+            timeout=httpx.Timeout(None, connect=min(left, limit)),
+            trust_env=uses_proxy(url),
+            headers=target.headers(),
+        )
     try:
         async with client, asyncio.timeout(left + CONNECT_MARGIN):
             json_body = {} if body is None else {"json": body}
@@ -158,7 +158,7 @@ async def pieces(response: httpx.Response, asked: str) -> AsyncIterator[bytes]:
     async for piece in response.aiter_bytes():
         length += len(piece)
         if length > LONGEST_ANSWER:
-            raise CheckFailedError(f"{asked}: the answer is longer than 1 MiB")
+            raise CheckFailedError(f"{asked}: {TOO_LONG}")
         yield piece
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from pytest_llmdeploy.checks.exchange import CheckFailedError, Target
@@ -11,6 +12,7 @@ from pytest_llmdeploy.checks.http import check_http
 from pytest_llmdeploy.checks.smoke import check_smoke
 from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
 from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.threads import in_daemon_thread
 from pytest_llmdeploy.verdicts import Verdict
 
 
@@ -31,7 +33,17 @@ def measure_smoke(target: Target, check: SmokeCheck) -> Measurement:
 
 def _measure(check: Coroutine[Any, Any, dict[str, Any]]) -> Measurement:
     try:
-        detail = asyncio.run(check)
+        detail = _run(check)
     except CheckFailedError as error:
         return Measurement(Verdict.FAIL, str(error))
     return Measurement(Verdict.PASS, "as expected", detail)
+
+
+def _run(check: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(check)
+    # Another plugin keeps a loop running in this thread, as Playwright's sync API does; a thread
+    # has one loop at most.
+    return in_daemon_thread(partial(asyncio.run, check)).result()

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pytest_llmdeploy.addresses import certificate_refused
 from pytest_llmdeploy.checks.exchange import (
     CheckFailedError,
     Deadline,
@@ -159,7 +160,7 @@ async def _check_tls(target: Target, check: SmokeCheck) -> Detail:
         async with opened(verified, "GET", url, deadline=Deadline(check.timeout)) as response:
             return {"status": response.status_code}
     except NotMeasuredError as error:
-        if "certificate" in str(error).lower():
+        if certificate_refused(error):
             raise CheckFailedError(
                 f"{error} (a private authority's certificate goes into service.ca_file)"
             ) from error

@@ -6,9 +6,12 @@ A subcommand reads the project's files and the machine; what runs against a serv
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
 
 from pytest_llmdeploy.commands import doctor, init, schema
 from pytest_llmdeploy.errors import LLMDeployError
@@ -18,13 +21,27 @@ _COMMANDS = (init, schema, doctor)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; 2 when it could not do what was asked."""
-    arguments = _parser().parse_args(argv)
     try:
-        code: int = arguments.run(arguments)
-    except LLMDeployError as exc:
+        try:
+            arguments = _parser().parse_args(argv)
+            code: int = arguments.run(arguments)
+        finally:
+            print(end="", flush=True)  # at the interpreter's end nobody could answer for it
+    except BrokenPipeError:  # who reads our output has seen enough
+        _discard_output()
+        return 1
+    except (LLMDeployError, OSError) as exc:
         print(f"llmdeploy: {exc}", file=sys.stderr)
+        _discard_output()
         return 2
     return code
+
+
+def _discard_output() -> None:
+    """Let what is still to be written go nowhere: the interpreter would try it again at its end."""
+    # An output that is closed or captured has no number.
+    with suppress(OSError, AttributeError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

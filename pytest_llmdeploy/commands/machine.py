@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -53,7 +54,8 @@ def examine() -> list[Finding]:
     tools: tuple[Callable[[], Finding], ...] = (_docker, _kind, _kubectl, _kubeconfig, _envoy)
     with ThreadPoolExecutor(len(tools)) as pool:
         asked = [pool.submit(tool) for tool in tools]
-        return [_python(), *_packages(), _model(), *(answer.result() for answer in asked)]
+        here = (_python(), *_packages(), _openmp(), _model())
+        return [*here, *(answer.result() for answer in asked)]
 
 
 def _python() -> Finding:
@@ -86,6 +88,23 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _openmp() -> Finding:
+    name = "libgomp.so.1"
+    problem = ""
+    try:
+        if sys.platform == "linux":  # the wheels for other systems bring what they need
+            ctypes.CDLL(name)
+    except OSError as exc:
+        problem = str(exc)
+    return Finding(
+        f"{name} (xllamacpp)",
+        not problem,
+        problem,
+        "the reference service's real model",
+        "apt-get install libgomp1",
+    )
 
 
 def _model() -> Finding:

@@ -123,6 +123,10 @@ def _checked(
     resolved = variables is not None and not found
     model, wrong = validate(seen, data, resolved=resolved)
     found += (*wrong, *_literal_keys(seen))
+    # What else is wrong with such a name goes with the variable.
+    names = dict(_names_from_variables(seen))
+    found = [finding for finding in found if finding[0] not in names]
+    found += names.items()
     problems = [
         Problem(file, seen.line(path), dotted(seen.source(path)), message)
         for path, message in found
@@ -151,3 +155,26 @@ def _key_holders(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, A
     for name, suite in gates.items() if isinstance(gates, dict) else ():
         if isinstance(suite, dict) and isinstance(endpoint := suite.get("endpoint"), dict):
             yield ("gates", name, "endpoint"), endpoint
+
+
+def _names_from_variables(seen: View) -> Iterator[tuple[KeyPath, str]]:
+    for path, name in _names(seen.data):
+        if isinstance(name, str) and "${" in name:
+            yield path, "must not come from a variable: it shows in every report"
+
+
+def _names(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
+    if isinstance(service := data.get("service"), dict):
+        yield ("service", "name"), service.get("name")
+    for stage in ("health", "smoke"):
+        section = data.get(stage)
+        checks = section.get("checks") if isinstance(section, dict) else None
+        for index, check in enumerate(checks if isinstance(checks, list) else ()):
+            if isinstance(check, dict):
+                path = (stage, "checks", index)
+                yield (*path, "name"), check.get("name")
+                if isinstance(request := check.get("request"), dict):
+                    yield (*path, "request", "name"), request.get("name")
+    for key in ("gates", "environments"):
+        if isinstance(section := data.get(key), dict):
+            yield from (((key, name), name) for name in section)

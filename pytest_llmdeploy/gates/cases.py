@@ -36,7 +36,8 @@ def load_cases(
     A file that several entries name counts once. Raises one ConfigError with what is wrong
     anywhere.
     """
-    builder = CaseBuilder(suite_name, suite, registry or AssertionRegistry(), where)
+    types = (registry or AssertionRegistry()).below(root)
+    builder = CaseBuilder(suite_name, suite, types, where)
     problems: list[Problem] = []
     raws: list[tuple[RawCase, Path | None]] = []
     seen: set[Path] = set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pytest_llmdeploy.addresses import tls_context, uses_proxy
+from pytest_llmdeploy.addresses import certificate_refused, making_client, tls_context, uses_proxy
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError, UnreachableError
 from pytest_llmdeploy.ports import Answer, Message
-from pytest_llmdeploy.untrusted import one_line, read_json
+from pytest_llmdeploy.untrusted import LONGEST_ANSWER, TOO_LONG, one_line, read_json, shallow
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAI
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 LONGEST_WAIT = 60.0
 """Seconds; a Retry-After beyond this is not waited for."""
 FIRST_WAIT = 0.5
-LONGEST_ANSWER = 1024 * 1024
-"""Bytes; what a chat model writes is far shorter."""
 NO_KEY = "none"
 """Sent where the file gives no api_key: the client insists on one."""
 HOPELESS_STATUS = frozenset({401, 403, 404, 405, 410, 501})
@@ -73,8 +70,9 @@ class Endpoint:
 def sync_client(endpoint: Endpoint) -> OpenAI:
     """Return a plain client of the endpoint, for tests of the user's own."""
     openai = _openai()
-    arguments = endpoint.arguments()
-    http_client = openai.DefaultHttpxClient(**endpoint.transport())
+    arguments, transport = endpoint.arguments(), endpoint.transport()
+    with making_client(endpoint.base_url):
+        http_client = openai.DefaultHttpxClient(**transport)
     client: OpenAI = openai.OpenAI(**arguments, http_client=http_client)
     return client
 
@@ -92,16 +90,21 @@ class OpenAIChatModel:
     """One endpoint, one connection pool. Make it and use it inside one event loop."""
 
     def __init__(self, endpoint: Endpoint, *, retries: int = 3) -> None:
-        openai = _openai()
+        self._openai = _openai()
+        from pytest_llmdeploy.models.bounded_client import BoundedClient
+
         self._base_url = endpoint.base_url
         self._model = endpoint.model
         self._version_header = endpoint.version_header
         self._retries = retries
         self._naming: asyncio.Task[str] | None = None
-        self._client: AsyncOpenAI = openai.AsyncOpenAI(
-            **endpoint.arguments(),
+        arguments, transport = endpoint.arguments(), endpoint.transport()
+        with making_client(endpoint.base_url):
+            http_client = BoundedClient(**transport)
+        self._client: AsyncOpenAI = self._openai.AsyncOpenAI(
+            **arguments,
             max_retries=0,  # ours count attempts and keep the waits out of the latency
-            http_client=openai.DefaultAioHttpClient(**endpoint.transport()),
+            http_client=http_client,
         )
 
     async def aclose(self) -> None:
@@ -139,14 +142,20 @@ class OpenAIChatModel:
         model = await self._name(timeout)
         started = time.perf_counter()
         async with _as_ours(self._base_url, timeout):
-            response = await self._client.chat.completions.with_raw_response.create(
-                model=model,
-                messages=[dict(message) for message in messages],  # type: ignore[misc]
-                timeout=timeout,
-                extra_body=dict(parameters),
+            # Not chat.completions.create(): it checks and converts what we read ourselves, for
+            # twice the time of a request.
+            response = await self._client.post(
+                "/chat/completions",
+                cast_to=self._openai.HttpxBinaryResponseContent,
+                body={
+                    "model": model,
+                    "messages": [dict(message) for message in messages],
+                    **parameters,
+                },
+                options={"timeout": timeout},
             )
             latency = time.perf_counter() - started
-        body = self._body(response)
+        headers, body = response.response.headers, self._body(response)
         try:
             completion = read_json(body)
             choice = completion["choices"][0]
@@ -155,25 +164,25 @@ class OpenAIChatModel:
             if not isinstance(text, str):
                 raise TypeError(f"content is a {type(text).__name__}")
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise self._unexpected("chat completion", response.headers, body) from error
-        usage = completion.get("usage")
+            raise self._unexpected("chat completion", headers, body) from error
+        usage = _typed(completion.get("usage"), dict, {})
         message.pop("role", None)
         return Answer(
             text=text,
             finish_reason=_typed(choice.get("finish_reason"), str),
-            prompt_tokens=_typed(usage, dict, {}).get("prompt_tokens"),
-            completion_tokens=_typed(usage, dict, {}).get("completion_tokens"),
+            prompt_tokens=_typed(usage.get("prompt_tokens"), int),
+            completion_tokens=_typed(usage.get("completion_tokens"), int),
             latency=latency,
             model=_typed(completion.get("model"), str) or model,
-            version=response.headers.get((self._version_header or "").lower()),
+            version=headers.get((self._version_header or "").lower()),
             attempts=attempt,
-            extra={name: value for name, value in message.items() if value is not None},
+            extra={name: shallow(value) for name, value in message.items() if value is not None},
         )
 
     def _body(self, response: Any) -> bytes:
         body: bytes = response.content
         if len(body) > LONGEST_ANSWER:
-            raise NotMeasuredError(f"{self._base_url}: the answer is longer than 1 MiB")
+            raise NotMeasuredError(f"{self._base_url}: {TOO_LONG}")
         return body
 
     def _unexpected(self, wanted: str, headers: Mapping[str, str], body: bytes) -> NotMeasuredError:
@@ -195,14 +204,19 @@ class OpenAIChatModel:
 
     async def _first_listed(self, timeout: float) -> str:
         async with _as_ours(f"{self._base_url}/models", timeout):
-            response = await self._client.models.with_raw_response.list(timeout=timeout)
+            response = await self._client.get(
+                "/models",
+                cast_to=self._openai.HttpxBinaryResponseContent,
+                options={"timeout": timeout},
+            )
         body = self._body(response)
         try:
             name = read_json(body)["data"][0]["id"]
             if not name or not isinstance(name, str):
                 raise TypeError("a model without a name")
         except (ValueError, KeyError, IndexError, TypeError) as error:
-            unexpected = self._unexpected("list of models", response.headers, body)
+            headers = response.response.headers
+            unexpected = self._unexpected("list of models", headers, body)
             raise UnreachableError(f"{unexpected} (set service.model)") from error
         return name
 
@@ -236,7 +250,7 @@ def _unanswered(url: str, error: Exception, timeout: float) -> Exception:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     said = one_line(str(getattr(cause, "message", cause))) or type(cause).__name__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if certificate_refused(error):
         return UnreachableError(f"{url} cannot be reached: {said} (see service.ca_file)")
     if isinstance(cause, ConnectionRefusedError | socket.gaierror):
         return _AgainError(f"{url} cannot be reached: {said}", final=UnreachableError)

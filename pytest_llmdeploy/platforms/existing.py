@@ -8,8 +8,9 @@ from pytest_llmdeploy.addresses import tls_context, uses_proxy
 from pytest_llmdeploy.config.models import ServiceConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
+from pytest_llmdeploy.threads import in_daemon_thread
 
-LOOK_TIMEOUT = 3.0
+LOOK_TIMEOUT = 2.0
 """Seconds for the one request that asks which version answers."""
 
 
@@ -25,7 +26,11 @@ class ExistingPlatform:
     def service(self) -> Service:
         """Return the service; whether it answers well, or at all, is for the checks to find out."""
         if self._service is None:
-            headers = self._look()
+            look = in_daemon_thread(self._look)  # a server that trickles has no other deadline
+            try:
+                headers = look.result(LOOK_TIMEOUT)
+            except TimeoutError:
+                headers = {}
             self._service = Service(
                 url=self._url,
                 api_url=self._url + self._config.base_path,
@@ -42,13 +47,14 @@ class ExistingPlatform:
         own = {"Authorization": f"Bearer {key}"} if key else {}
         ca_file = self._root / self._config.ca_file if self._config.ca_file else None
         try:
-            answer = httpx.get(
+            with httpx.stream(
+                "GET",
                 f"{self._url}{self._config.base_path}/models",
                 headers={**own, **self._config.headers},
                 timeout=LOOK_TIMEOUT,
                 verify=tls_context(self._config.verify_tls, ca_file),
                 trust_env=uses_proxy(self._url),
-            )
-        except (httpx.HTTPError, httpx.InvalidURL, NotMeasuredError, ImportError, ValueError):
+            ) as answer:
+                return dict(answer.headers)
+        except (httpx.HTTPError, httpx.InvalidURL, NotMeasuredError, ImportError, ValueError, OSError):
             return {}  # the checks will say what is wrong, better than a look can
-        return dict(answer.headers)

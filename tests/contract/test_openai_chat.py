@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
+import zlib
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -293,13 +295,58 @@ def test_no_answer_to_judge(sent: bytes, text: str) -> None:
         assert broken(server) == f"URL/v1: {text}"
 
 
-def test_careless_answers_are_answers() -> None:
-    bare = {"choices": [{"message": {"content": "caf\ud800e"}}], "usage": "none"}
+@pytest.mark.parametrize("usage", ["none", {"prompt_tokens": [1], "completion_tokens": "2"}])
+def test_careless_answers_are_answers(usage: Any) -> None:
+    bare = {"choices": [{"message": {"content": "caf\ud800e"}}], "usage": usage}
     with RawServer(lambda _request, _number: [as_json(bare)]) as server:
         answer = ask(raw(server))
     assert answer.text == "caf?e"
     assert (answer.finish_reason, answer.prompt_tokens, answer.completion_tokens) == (None,) * 3
     assert answer.model == "m"
+
+
+def test_what_is_nested_too_deeply_beside_the_answer_is_left_out() -> None:
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    sent = as_json(completion("Paris", reasoning={"steps": deep}, refusal=["no"]))
+    with RawServer(lambda _request, _number: [sent]) as server:
+        answer = ask(raw(server))
+    assert answer.text == "Paris"
+    left: Any = "(left out: nested more than 20 levels deep)"
+    for _ in range(19):
+        left = [left]
+    assert answer.extra == {"reasoning": {"steps": left}, "refusal": ["no"]}
+
+
+def endless(status: str, *, gzip: bool) -> Iterator[Piece]:
+    """Yield an answer that never ends, of the letter a."""
+    coding = "content-encoding: gzip\r\n" if gzip else ""
+    yield f"HTTP/1.1 {status}\r\ncontent-type: text/plain\r\n{coding}\r\n".encode()
+    packer = zlib.compressobj(wbits=31)
+    plain = b"a" * 100_000
+    while True:
+        yield packer.compress(plain) + packer.flush(zlib.Z_SYNC_FLUSH) if gzip else plain
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+def test_an_answer_without_end_is_not_read_to_its_end(gzip: bool) -> None:
+    with RawServer(lambda _request, _number: endless("200 OK", gzip=gzip)) as server:
+        assert broken(server) == "URL/v1: the answer is longer than 1 MiB"
+    with RawServer(lambda _request, _number: endless("200 OK", gzip=gzip)) as server:
+        with pytest.raises(NotMeasuredError) as caught:
+            ask(raw(server, model=None), retries=0)
+        assert str(caught.value) == f"{server.url}/v1: the answer is longer than 1 MiB"
+    with RawServer(lambda _request, _number: endless("500 Oops", gzip=gzip)) as server:
+        assert broken(server) == f"URL/v1: HTTP 500: {'a' * 200}…"
+
+
+def test_an_answer_in_gzip_is_unpacked() -> None:
+    packer = zlib.compressobj(wbits=31)
+    body = packer.compress(json.dumps(completion("Paris " * 1000)).encode()) + packer.flush()
+    sent = http("200 OK", body, "application/json", "content-encoding: gzip")
+    with RawServer(lambda _request, _number: [sent]) as server:
+        assert ask(raw(server)).text == "Paris " * 1000
 
 
 @pytest.mark.parametrize(
@@ -383,6 +430,39 @@ def test_what_is_no_address(url: str, reason: str) -> None:
         with pytest.raises(UnreachableError) as caught:
             make(Endpoint(url, "m"))
         assert str(caught.value) == f"{url} is no address: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("ALL_PROXY", "foo://proxy.example", "Unknown scheme for proxy URL URL('foo://proxy."),
+        ("HTTPS_PROXY", "http://[::1", "Invalid port: ':1'"),
+        ("SSL_CERT_FILE", "/no/such/file", "[Errno 2] No such file or directory"),
+    ],
+)
+def test_variables_of_which_no_client_can_be_made(
+    variable: str, value: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    for make in (OpenAIChatModel, sync_client):
+        with pytest.raises(UnreachableError) as caught:
+            make(Endpoint("https://llm.example/v1", "m"))
+        assert str(caught.value).startswith(
+            "https://llm.example/v1 cannot be asked with this process's proxy and certificate"
+            f" variables: {reason}"
+        )
+
+
+def test_a_proxy_that_needs_a_further_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(UnreachableError) as caught:
+        sync_client(Endpoint("https://llm.example/v1", "m"))
+    assert str(caught.value) == (
+        "https://llm.example/v1 cannot be asked with this process's proxy and certificate"
+        " variables: Using SOCKS proxy, but the 'socksio' package is not installed. Make sure to"
+        " install httpx using `pip install httpx[socks]`."
+    )
 
 
 def test_a_ca_file_that_cannot_be_used(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmdeploy.untrusted import SHOWN, one_line, read_json
+from pytest_llmdeploy.untrusted import SHOWN, one_line, read_json, shallow
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -53,3 +53,18 @@ def test_one_line_is_short_and_printable(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert len(line) <= SHOWN + 1
+
+
+@given(VALUES)
+def test_what_is_shallow_stays(value: Any) -> None:
+    assert shallow(value) == value
+
+
+def test_what_is_nested_too_deeply_is_left_out() -> None:
+    value: Any = {"x": [1]}
+    for _ in range(19):
+        value = [value]
+    kept = shallow(value)
+    for _ in range(19):
+        (kept,) = kept
+    assert kept == {"x": "(left out: nested more than 20 levels deep)"}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown
+from pytest_llmdeploy.config.text import display_path
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionResult,
@@ -19,7 +21,8 @@ from pytest_llmdeploy.gates.assertions.spec import (
     Finding,
     NotEvaluable,
 )
-from pytest_llmdeploy.gates.wording import middle_cut, quote
+from pytest_llmdeploy.gates.wording import quote
+from pytest_llmdeploy.untrusted import one_line
 
 UserFunction = Callable[[str, AssertionContext], Any]
 """Returns bool, a score from 0 to 1, {pass, score, reason} or an AssertionResult."""
@@ -37,24 +40,64 @@ def named(label: str, function: UserFunction) -> AssertionType:
     return prepare
 
 
-def _python(value: Any, threshold: float | None) -> Check:
+def python(root: Path | None) -> AssertionType:
+    """Return the type whose value names a function.
+
+    A module that stands below `root` is taken from there or not at all.
+    """
+
+    def prepare(value: Any, threshold: float | None) -> Check:
+        function = _imported(value, root)
+        _refuse_async(value, function)
+        return _check(value, function, threshold)
+
+    return prepare
+
+
+def _imported(value: Any, root: Path | None) -> UserFunction:
     module_name, _, path = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not module_name or not path:
         raise BadValue("the value must name a function, as in 'python: package.module:function'")
+    first = module_name.partition(".")[0]
     try:
         function: Any = importlib.import_module(module_name)
-        for part in path.split("."):
-            function = getattr(function, part)
     except ModuleNotFoundError as error:
+        _refuse_namesake(first, root)
         raise BadValue(f"{error}; pytest's 'pythonpath' says where modules are found") from error
-    except AttributeError as error:
-        raise BadValue(str(error)) from error
     except Exception as error:
         raise BadValue(f"importing {module_name} raised {type(error).__name__}: {error}") from error
+    _refuse_namesake(first, root)
+    try:
+        for part in path.split("."):
+            function = getattr(function, part)
+    except AttributeError as error:
+        raise BadValue(str(error)) from error
     if not callable(function):
         raise BadValue(f"{value} is not a function")
-    _refuse_async(value, function)
-    return _check(value, function, threshold)
+    return function  # type: ignore[no-any-return]
+
+
+def _refuse_namesake(name: str, root: Path | None) -> None:
+    """Raise BadValue when the module `name` is another one than that below `root`.
+
+    Python keeps one module of a name: the one of another project of this run, an installed one.
+    """
+    module = sys.modules.get(name)
+    if root is None or module is None:
+        return
+    file = getattr(module, "__file__", None)
+    taken = [file] if file else list(getattr(module, "__path__", ()))
+    own = [place for place in (root / name, root / f"{name}.py") if place.exists()]
+    if any(Path(one).resolve().is_relative_to(place.resolve()) for one in taken for place in own):
+        return
+    for place in own:
+        # A folder without Python in it, such as one of cases, is no module.
+        if place.is_file() or any(place.rglob("*.py")):
+            there = f"from {display_path(Path(taken[0]))}" if taken else "from Python itself"
+            raise BadValue(
+                f"the module {name!r} came {there}, not from {display_path(place)}: "
+                "Python keeps one module of a name, so give yours another one"
+            )
 
 
 def _refuse_async(label: str, function: UserFunction) -> None:
@@ -69,12 +112,11 @@ def _check(label: str, function: UserFunction, threshold: float | None) -> Check
     def judge(context: AssertionContext) -> Finding:
         try:
             returned = function(context.answer.text, context)
-        except (KeyboardInterrupt, asyncio.CancelledError):
-            raise
-        except BaseException as error:  # pytest.skip() and sys.exit() are no verdicts on an answer
+        except BaseException as error:  # pytest.skip() and sys.exit() are no verdicts
+            # Nor is KeyboardInterrupt Ctrl-C: that reaches the main thread, and this is another.
             place = _place(function, error)
             raise NotEvaluable(
-                f"{label} raised {type(error).__name__}: {middle_cut(str(error))} ({place})"
+                f"{label} raised {type(error).__name__}: {one_line(str(error))} ({place})"
             ) from error
         return _finding(label, returned, threshold, context)
 
@@ -127,12 +169,14 @@ def _finding_of_mapping(
         limit = DEFAULT_THRESHOLD if threshold is None and passed is None else threshold
         passed = passed is not False and (limit is None or score >= limit)
     reason = returned.get("reason")
-    return Finding(passed, f"{label} said: {reason}; {said}" if reason else said, score)
+    return Finding(
+        passed, f"{label} said: {one_line(str(reason))}; {said}" if reason else said, score
+    )
 
 
 def _score(label: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise NotEvaluable(f"{label} returned {shown(value)} as its score")
+        raise NotEvaluable(f"{label} returned {one_line(shown(value))} as its score")
     if not 0 <= value <= 1:
         raise NotEvaluable(
             f"{label} returned the score {shown(value)}; it must lie between 0 and 1"
@@ -140,4 +184,4 @@ def _score(label: str, value: object) -> float:
     return float(value)
 
 
-TYPES: Mapping[str, AssertionType] = {"python": _python}
+TYPES: Mapping[str, AssertionType] = {"python": python(None)}

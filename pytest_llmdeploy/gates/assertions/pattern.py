@@ -1,4 +1,4 @@
-"""The regex assertion, with a deadline: a pattern and an answer can take for ever together."""
+"""Searches with a deadline, as a pattern and an answer can take for ever together; regex."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ REGEX_TIMEOUT = 1.0
 _FLAGS = "imsx"
 
 
+def search(kind: str, pattern: str, text: str, flags: str = "") -> bool:
+    """Return whether `text` matches; raise NotEvaluable when REGEX_TIMEOUT does not suffice.
+
+    `kind` is the assertion's type, for the message. Raises BadValue for what is no pattern.
+    """
+    try:
+        return _compiled(pattern, flags).search(text, timeout=REGEX_TIMEOUT) is not None
+    except TimeoutError as error:
+        raise NotEvaluable(
+            f"{kind}: the pattern {quote(pattern)} was not decided within {REGEX_TIMEOUT:g} s"
+            f" on a text of {len(text)} characters; make it simpler"
+        ) from error
+
+
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str, flags: str) -> Any:
     try:
@@ -45,18 +59,11 @@ def _regex(value: Any) -> Check:
             raise BadValue(f"flags must be letters out of '{_FLAGS}', not {flags!r}")
     if not isinstance(value, str) or not value:
         raise BadValue("it needs a pattern as its value")
-    pattern = _compiled(value, flags)
+    _compiled(value, flags)
 
     def judge(context: AssertionContext) -> Finding:
         output = context.answer.text
-        try:
-            match = pattern.search(output, timeout=REGEX_TIMEOUT)
-        except TimeoutError as error:
-            raise NotEvaluable(
-                f"regex: the pattern {quote(value)} was not decided within {REGEX_TIMEOUT:g} s"
-                f" on an answer of {len(output)} characters; make it simpler"
-            ) from error
-        return Finding(match is not None, f"got {quote(output)}")
+        return Finding(search("regex", value, output, flags), f"got {quote(output)}")
 
     return Check(f"to match {quote(value)}", judge)
 

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown, suggestion, unknown_key
@@ -56,6 +57,12 @@ class AssertionRegistry:
         if name in self._types:
             raise ValueError(f"the assertion type {name!r} exists already")
         self._types[name] = functions.named(name, function)
+
+    def below(self, root: Path) -> AssertionRegistry:
+        """Return the same types for the files of a project: see `functions.python`."""
+        copy = AssertionRegistry()
+        copy._types = {**self._types, "python": functions.python(root)}
+        return copy
 
     def parse(
         self, raw: object, source: str, *, where: str = "", column: bool = False

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown
-from pytest_llmdeploy.errors import MissingExtraError
+from pytest_llmdeploy.gates.assertions.json_schema import validator, worst_error
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionType,
@@ -18,7 +17,7 @@ from pytest_llmdeploy.gates.assertions.spec import (
     NotEvaluable,
     without_threshold,
 )
-from pytest_llmdeploy.gates.wording import middle_cut, quote
+from pytest_llmdeploy.gates.wording import quote
 
 
 def _equals(value: Any) -> Check:
@@ -61,13 +60,13 @@ def _is_json(value: Any) -> Check:
     if not isinstance(value, Mapping | bool):
         raise BadValue(f"the value must be a JSON Schema, got {shown(value)}")
     try:
-        validator = _validator(json.dumps(value, sort_keys=True))
+        compiled = validator(json.dumps(value, sort_keys=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise BadValue(f"the JSON Schema is wrong: {error}") from error
-    return Check("to be JSON of the schema", lambda context: _judge_json(context, validator))
+    return Check("to be JSON of the schema", lambda context: _judge_json(context, compiled))
 
 
-def _judge_json(context: AssertionContext, validator: Any) -> Finding:
+def _judge_json(context: AssertionContext, compiled: Any) -> Finding:
     output = context.answer.text
     try:
         instance = _parse(output)
@@ -75,59 +74,12 @@ def _judge_json(context: AssertionContext, validator: Any) -> Finding:
         fenced = output.lstrip().startswith("```")
         hint = " (it stands in a Markdown code fence)" if fenced else ""
         return Finding(holds=False, came=f"got {quote(output)}{hint}: {error}")
-    if validator is None:
+    if compiled is None:
         return Finding(holds=True, came=f"got {quote(output)}")
-    from jsonschema.exceptions import best_match  # type: ignore[import-untyped]
-    from referencing.exceptions import Unresolvable
-
-    try:
-        worst = best_match(validator.iter_errors(instance))
-    except (Unresolvable, RecursionError) as error:
-        raise NotEvaluable(f"is-json: the schema cannot be followed: {error!r}") from error
-    if worst is None:
+    wrong = worst_error(compiled, instance)
+    if wrong is None:
         return Finding(holds=True, came=f"got {quote(output)}")
-    return Finding(False, f"at {worst.json_path}: {middle_cut(worst.message)}; got {quote(output)}")
-
-
-@lru_cache(maxsize=1024)
-def _validator(schema_text: str) -> Any:
-    """Return the compiled schema; a key is never fetched from anywhere but the schema itself."""
-    try:
-        import jsonschema  # type: ignore[import-untyped]
-        from referencing.exceptions import Unresolvable
-        from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
-    except ImportError as error:
-        raise MissingExtraError("quality gates", "gates", "jsonschema") from error
-    schema = json.loads(schema_text)
-    kind_of_schema = jsonschema.validators.validator_for(
-        schema, default=jsonschema.Draft202012Validator
-    )
-    try:
-        kind_of_schema.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        raise ValueError(f"at {error.json_path}: {middle_cut(error.message)}") from error
-    references = set(_texts_of("$ref", schema))
-    if references and not any(_texts_of("$id", schema)):
-        resolver = EMPTY_REGISTRY.with_resource("", DRAFT202012.create_resource(schema)).resolver()
-        for reference in sorted(references):
-            try:
-                resolver.lookup(reference)
-            except Unresolvable as error:
-                raise ValueError(
-                    f"$ref {quote(reference)} leads nowhere in it; nothing is fetched from outside"
-                ) from error
-    return kind_of_schema(schema, registry=EMPTY_REGISTRY)
-
-
-def _texts_of(key: str, schema: object) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get(key), str):
-            yield schema[key]
-        for value in schema.values():
-            yield from _texts_of(key, value)
-    elif isinstance(schema, list):
-        for value in schema:
-            yield from _texts_of(key, value)
+    return Finding(holds=False, came=f"{wrong}; got {quote(output)}")
 
 
 def _parse(output: str) -> Any:

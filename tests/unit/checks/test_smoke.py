@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
+import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ from pytest_llmdeploy.config.models import HttpCheck, ServiceConfig, SmokeCheck,
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.ports import Service
 from pytest_llmdeploy.verdicts import Verdict
-from tests.raw_server import Piece, RawServer, as_json, completion, http
+from tests.raw_server import FOREVER, Piece, RawServer, as_json, completion, http
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
@@ -260,3 +265,67 @@ def test_what_is_no_address_was_not_asked(url: str, reason: str) -> None:
     with pytest.raises(NotMeasuredError) as caught:
         measure_health(aim, HttpCheck(name="up", path="/health"))
     assert str(caught.value) == f"GET {url}/health: the request cannot be sent: {reason}"
+
+
+def test_a_name_about_certificates_is_no_bad_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    url = "https://certificates.example.invalid"
+    aim = Target(Service(url, url + "/v1"), ServiceConfig(model="m"), Path())
+    with pytest.raises(NotMeasuredError) as caught:
+        measure_smoke(aim, SmokeCheck(kind="tls"))
+    assert str(caught.value) == (
+        f"GET {url}/: cannot connect: [Errno {socket.EAI_NONAME}] Name or service not known"
+    )
+
+
+def test_a_proxy_that_needs_a_further_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://proxy.example:1080")
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    aim = Target(Service("http://llm.example", ""), ServiceConfig(model="m"), Path())
+    with pytest.raises(NotMeasuredError) as caught:
+        measure_health(aim, HttpCheck(name="up", path="/health"))
+    assert str(caught.value) == (
+        "http://llm.example/health cannot be asked with this process's proxy and certificate"
+        " variables: Using SOCKS proxy, but the 'socksio' package is not installed. Make sure to"
+        " install httpx using `pip install httpx[socks]`."
+    )
+
+
+@pytest.fixture
+def within_a_loop() -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Return what calls a function while an event loop runs in this thread."""
+    loop = asyncio.new_event_loop()
+
+    async def call(function: Callable[[], Any]) -> Any:
+        return function()
+
+    yield lambda function: loop.run_until_complete(call(function))
+    loop.close()
+
+
+def test_checks_within_a_running_loop(within_a_loop: Callable[..., Any]) -> None:
+    check = HttpCheck(name="up", path="/health", timeout=20)
+    with RawServer(lambda _request, _number: [http("200 OK")]) as server:
+        passed = within_a_loop(lambda: measure_health(target(server), check))
+    assert passed.verdict is Verdict.PASS
+    with RawServer(lambda _request, _number: [http("500 Oops")]) as server:
+        failed = within_a_loop(lambda: measure_health(target(server), check))
+        url = server.url
+    assert (failed.verdict, failed.reason) == (
+        Verdict.FAIL,
+        f"GET {url}/health: expected HTTP 200; got HTTP 500 (application/json) ''",
+    )
+
+
+@pytest.mark.timeout(30)
+def test_ctrl_c_ends_a_check_within_a_running_loop(within_a_loop: Callable[..., Any]) -> None:
+    def interrupt(_request: bytes, _number: int) -> Iterator[Piece]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield FOREVER
+
+    check = HttpCheck(name="up", path="/health", timeout=600)
+    with RawServer(interrupt) as server, pytest.raises(KeyboardInterrupt):
+        within_a_loop(lambda: measure_health(target(server), check))

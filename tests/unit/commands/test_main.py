@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -63,3 +67,38 @@ def test_an_error_is_one_line_without_a_traceback(
     assert capsys.readouterr().err == (
         f"llmdeploy: cannot write {file}: No such file or directory\n"
     )
+
+
+MAIN = "import sys; from pytest_llmdeploy.commands import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.parametrize("argument", ["schema", "--help", "--version"])
+def test_an_output_that_nobody_reads_any_more(argument: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as broken:
+        assert _written_to(broken, argument) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+@pytest.mark.parametrize("argument", ["schema", "--help", "--version"])
+def test_an_output_that_is_full(argument: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert _written_to(full, argument) == (
+            2,
+            "llmdeploy: [Errno 28] No space left on device\n",
+        )
+
+
+def _written_to(output: IO[bytes], argument: str) -> tuple[int, str]:
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, argument],
+        check=False,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        env=variables,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, done.stderr

@@ -37,6 +37,7 @@ MALFORMED = (
     "malformed '${': write ${NAME} or ${NAME:-default without braces}, "
     "and $${ for the characters themselves"
 )
+NO_VARIABLE = "must not come from a variable: it shows in every report"
 NO_LITERAL_KEY = "write ${VARIABLE}: a key must not stand in the file"
 
 # Each message is what follows "llmdeploy.yaml" on its line.
@@ -381,7 +382,25 @@ BROKEN: dict[str, tuple[str | bytes, list[str]]] = {
     ),
     "validator-repeats-a-variable": (
         LOCAL + "health: {checks: [{name: '${KIND}', path: /}, {name: '${KIND}', path: /}]}\n",
-        [":2: health: two checks are named '***': a name is a test's name"],
+        [
+            ":2: health: two checks are named '***': a name is a test's name",
+            f":2: health.checks[0].name: {NO_VARIABLE}",
+            f":2: health.checks[1].name: {NO_VARIABLE}",
+        ],
+    ),
+    "names-from-variables": (
+        "environments:\n  local:\n    reference: {}\n    service: {name: 'a-${KIND}'}\n"
+        "  ${KIND}: {reference: {}}\n"
+        "smoke:\n  checks:\n  - {kind: models, name: '${UNSET}'}\n"
+        "  - {kind: http, request: {name: '${KEY}', path: /}}\n"
+        "gates:\n  '${KIND:-x}': {cases: [{prompt: x, assert: x}]}\n",
+        [
+            f":4: environments.local.service.name: {NO_VARIABLE}",
+            f":5: environments.${{KIND}}: {NO_VARIABLE}",
+            f":8: smoke.checks[0].name: {NO_VARIABLE}",
+            f":9: smoke.checks[1].request.name: {NO_VARIABLE}",
+            f":11: gates.${{KIND:-x}}: {NO_VARIABLE}",
+        ],
     ),
     "environments-from-a-variable": (
         "environments: ${SPEED}\n",

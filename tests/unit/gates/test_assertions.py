@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
 from pytest_llmdeploy.gates.assertions import (
@@ -17,7 +22,7 @@ from pytest_llmdeploy.gates.assertions import (
     evaluate,
 )
 from tests.unit.gates import user_checks
-from tests.unit.gates.helpers import answer, context
+from tests.unit.gates.helpers import answer, context, load
 
 REGISTRY = AssertionRegistry()
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
@@ -329,6 +334,136 @@ def test_a_function_that_exits_does_not_end_the_run() -> None:
     )
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_no_exception_of_a_function_gets_past(error: type[BaseException]) -> None:
+    def interrupted(output: str, context: AssertionContext) -> bool:
+        raise error("now")
+
+    registry = AssertionRegistry()
+    registry.register("mine", interrupted)
+    with pytest.raises(NotEvaluable) as caught:
+        evaluate(registry.parse("mine", "c:1"), answer("x"), context())
+    line = interrupted.__code__.co_firstlineno + 1
+    assert str(caught.value) == f"mine raised {error.__name__}: now ({__file__}:{line})"
+
+
+STEERING = "\x1b]0;title\x07\x9b2J" + "\n\u202e" + "x" * 1_000_000
+TAMED = "?]0;title??2J ?" + "x" * 185 + "…"
+
+
+def test_what_a_function_says_cannot_steer_a_terminal() -> None:
+    def says(output: str, context: AssertionContext) -> Any:
+        if output == "raise":
+            raise ValueError(STEERING)
+        if output == "score":
+            return {"score": STEERING[:12]}
+        return {"pass": False, "reason": STEERING}
+
+    registry = AssertionRegistry()
+    registry.register("mine", says)
+    spec = registry.parse("mine", "c:1")
+    assert evaluate(spec, answer("x"), context()).reason == (
+        f'expected the answer to satisfy mine, mine said: {TAMED}; got "x"'
+    )
+    with pytest.raises(NotEvaluable) as caught:
+        evaluate(spec, answer("raise"), context())
+    line = says.__code__.co_firstlineno + 2
+    assert str(caught.value) == f"mine raised ValueError: {TAMED} ({__file__}:{line})"
+    with pytest.raises(NotEvaluable) as caught:
+        evaluate(spec, answer("score"), context())
+    assert str(caught.value) == "mine returned '?]0;title??2' as its score"
+
+
+def test_where_a_schema_is_broken_cannot_steer_a_terminal() -> None:
+    schema = {"additionalProperties": {"type": "null"}}
+    spec = REGISTRY.parse({"is-json": schema}, "c:1")
+    key = "\x1b[2J" + "k" * 10_000
+    reason = evaluate(spec, answer(json.dumps({key: 1})), context()).reason
+    assert reason.isprintable()
+    assert len(reason) < 700
+    assert "[2Jkkk" in reason
+
+
+@pytest.fixture
+def two_projects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder of the projects one and two, both of which Python looks into."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / name)])
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def _write(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("def good(output, context):\n    return True\n")
+
+
+def _load_function(root: Path, function: str) -> None:
+    load(root, cases=[{"vars": {"country": "x"}, "assert": f"python: {function}"}])
+
+
+@pytest.mark.parametrize(
+    ("files", "first", "second", "places"),
+    [
+        (
+            ["one/namesake.py", "two/namesake.py"],
+            "namesake:good",
+            "namesake:good",
+            "one/namesake.py, not from two/namesake.py",
+        ),
+        (
+            ["one/namesake/__init__.py", "one/namesake/a.py", "two/namesake/b.py"],
+            "namesake.a:good",
+            "namesake.b:good",
+            "one/namesake/__init__.py, not from two/namesake",
+        ),
+        (
+            ["one/namesake/__init__.py", "two/namesake.py"],
+            "namesake:good",
+            "namesake:only_here",
+            "one/namesake/__init__.py, not from two/namesake.py",
+        ),
+    ],
+)
+def test_a_function_of_another_project_is_not_taken(
+    two_projects: Path, files: list[str], first: str, second: str, places: str
+) -> None:
+    for file in files:
+        _write(two_projects / file)
+    _load_function(two_projects / "one", first)
+    with pytest.raises(ConfigError) as caught:
+        _load_function(two_projects / "two", second)
+    assert str(caught.value) == (
+        "llmdeploy.yaml:5: gates.capitals.cases[0].assert: python: the module 'namesake' came"
+        f" from {places}: Python keeps one module of a name, so give yours another one"
+    )
+    _load_function(two_projects / "one", first)
+
+
+def test_a_module_of_python_is_not_taken_for_a_project_s_own(two_projects: Path) -> None:
+    _write(two_projects / "one" / "time.py")
+    with pytest.raises(ConfigError) as caught:
+        _load_function(two_projects / "one", "time:sleep")
+    assert str(caught.value) == (
+        "llmdeploy.yaml:5: gates.capitals.cases[0].assert: python: the module 'time' came from"
+        " Python itself, not from one/time.py: Python keeps one module of a name, so give yours"
+        " another one"
+    )
+
+
+def test_modules_that_are_not_beside_the_file_are_fine(two_projects: Path) -> None:
+    _write(two_projects / "one" / "shared_checks" / "own.py")  # a namespace package
+    (two_projects / "two" / "json").mkdir()
+    (two_projects / "two" / "json" / "cases.jsonl").touch()
+    _load_function(two_projects / "one", "shared_checks.own:good")
+    _load_function(two_projects / "two", "shared_checks.own:good")
+    _load_function(two_projects / "two", "json:loads")
+
+
 @pytest.mark.parametrize("prefix", ["", "not-"])
 def test_a_regex_that_takes_for_ever_is_given_up(
     prefix: str, monkeypatch: pytest.MonkeyPatch
@@ -339,8 +474,79 @@ def test_a_regex_that_takes_for_ever_is_given_up(
         evaluate(spec, answer("a" * 60 + "!"), context())
     assert str(caught.value) == (
         'regex: the pattern "^(a|aa)+$" was not decided within 0.05 s'
-        " on an answer of 61 characters; make it simpler"
+        " on a text of 61 characters; make it simpler"
     )
+
+
+EVIL = "^(a|aa)+$"
+LATE = "a" * 60 + "!"
+DRAFT_7 = "http://json-schema.org/draft-07/schema#"
+LATEST = "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("prefix", ["", "not-"])
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": EVIL}, LATE),
+        ({"patternProperties": {EVIL: {}}}, {LATE: 1}),
+        ({"patternProperties": {EVIL: {}}, "additionalProperties": False}, {LATE: 1}),
+        ({"propertyNames": {"pattern": EVIL}}, {LATE: 1}),
+        ({"$schema": LATEST, "properties": {"a": {"$ref": "#"}}, "pattern": EVIL}, {"a": LATE}),
+        ({"properties": {"a": {"$schema": DRAFT_7, "pattern": EVIL}}}, {"a": LATE}),
+        ({"$schema": DRAFT_7, "items": {"pattern": EVIL}}, [LATE]),
+    ],
+)
+def test_a_pattern_of_a_schema_that_takes_for_ever_is_given_up(
+    prefix: str, schema: Any, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_llmdeploy.gates.assertions.pattern.REGEX_TIMEOUT", 0.05)
+    spec = REGISTRY.parse({f"{prefix}is-json": schema}, "c:1")
+    with pytest.raises(NotEvaluable) as caught:
+        evaluate(spec, answer(json.dumps(value)), context())
+    assert str(caught.value) == (
+        'is-json: the pattern "^(a|aa)+$" was not decided within 0.05 s'
+        " on a text of 61 characters; make it simpler"
+    )
+
+
+SOME_KEYS = {"patternProperties": {"^n_": {"type": "integer"}, "2$": {"minimum": 2}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "wrong"),
+    [
+        ({"pattern": "^a+$"}, "aa", None),
+        ({"pattern": "^a+$"}, 5, None),
+        ({"pattern": "^a+$"}, "b", "at $: 'b' does not match '^a+$'"),
+        (SOME_KEYS, {"n_1": 1, "n_2": 2, "x": "y"}, None),
+        (SOME_KEYS, [], None),
+        (SOME_KEYS, {"n_1": "1"}, "at $.n_1: '1' is not of type 'integer'"),
+        (SOME_KEYS, {"n_2": 1}, "at $.n_2: 1 is less than the minimum of 2"),
+        ({**SOME_KEYS, "additionalProperties": False}, {"n_1": 1}, None),
+        (
+            {**SOME_KEYS, "properties": {"x": {}}, "additionalProperties": False},
+            {"n_1": 1, "x": 2, "y": 3},
+            "at $: Additional properties are not allowed ('y' was unexpected)",
+        ),
+        ({**SOME_KEYS, "additionalProperties": {"type": "null"}}, {"n_1": 1, "z": None}, None),
+        (
+            {**SOME_KEYS, "additionalProperties": {"type": "null"}},
+            {"n_1": 1, "z": 5},
+            "at $.z: 5 is not of type 'null'",
+        ),
+        ({"additionalProperties": False}, [1], None),
+        ({"const": {"$schema": "x"}}, {"$schema": "x"}, None),
+        ({"properties": {"$schema": {"type": "string"}}}, {"$schema": "x"}, None),
+    ],
+)
+def test_patterns_of_a_schema(schema: Any, value: Any, wrong: str | None) -> None:
+    text = json.dumps(value)
+    found = evaluate(REGISTRY.parse({"is-json": schema}, "c:1"), answer(text), context())
+    assert found.passed is (wrong is None) is Draft202012Validator(schema).is_valid(value)
+    if wrong is not None:
+        expected = f"expected the answer to be JSON of the schema, {wrong}; got {json.dumps(text)}"
+        assert found.reason == expected
 
 
 def test_functions_see_the_context_and_may_return_results() -> None:
@@ -430,6 +636,15 @@ def test_registered_types_belong_to_their_registry() -> None:
             "is-json: {",
             "is-json: the schema is not JSON: Expecting property name enclosed in double quotes:"
             " line 1 column 2 (char 1)",
+        ),
+        (
+            {"is-json": {"patternProperties": {"a": True}, "unevaluatedProperties": False}},
+            "is-json: the JSON Schema is wrong: unevaluatedProperties and patternProperties cannot"
+            " be judged together within a deadline; use additionalProperties",
+        ),
+        (
+            {"is-json": {"pattern": "("}},
+            "is-json: the JSON Schema is wrong: at $.pattern: '(' is not a 'regex'",
         ),
         ({"is-json": [1]}, "is-json: the value must be a JSON Schema, got a list"),
         (

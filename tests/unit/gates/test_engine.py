@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmdeploy.config.models import SuiteConfig
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
-from pytest_llmdeploy.gates.assertions import AssertionRegistry
+from pytest_llmdeploy.gates.assertions import AssertionContext, AssertionRegistry
 from pytest_llmdeploy.gates.engine import REFUSALS_IN_A_ROW, GateEngine
 from pytest_llmdeploy.gates.suite import Suite, build_suite
 from pytest_llmdeploy.ports import Answer, Message
@@ -211,3 +211,25 @@ def test_a_service_that_never_answers_is_given_up(tmp_path: Path) -> None:
     assert results["c19"]["reason"] == (
         "not asked, because the first 8 requests all failed: no answer within 60 s"
     )
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt])
+def test_a_function_that_cancels_or_interrupts_stops_nothing(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def interrupted(output: str, context: AssertionContext) -> bool:
+        if output == "q1":
+            raise error
+        return True
+
+    registry = AssertionRegistry()
+    registry.register("mine", interrupted)
+    with engine(tmp_path) as asking:
+        made = suite(Model(lambda question: question), tmp_path, registry, **{"assert": ["mine"]})
+        asking.want(made, list(made.cases))
+        results = asking.results("k")
+    line = interrupted.__code__.co_firstlineno + 2
+    assert results["c1"]["verdict"] == "ERROR"
+    assert results["c1"]["reason"] == f"mine raised {error.__name__}:  ({__file__}:{line})"
+    assert results["c2"]["verdict"] == "PASS"
