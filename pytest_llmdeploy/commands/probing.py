@@ -44,8 +44,11 @@ class Probe:
     version_header: str | None = None
 
 
+_ROUTES = ("/chat/completions", "/completions", "/models", "/embeddings")
+
+
 def normalised(text: str) -> Address:
-    """Return the address that a user typed: without http:// too, a trailing /v1 split off."""
+    """Return the address that a user typed: without http:// too; /v1 and a route split off."""
     text = text.strip()
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -58,7 +61,10 @@ def normalised(text: str) -> Address:
         raise LLMDeployError("--url: a password must not stand in the file: leave out user:pass@")
     if parts.query or parts.fragment:
         raise LLMDeployError("--url: expected an address without '?' and '#'")
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+    path = parts.path.rstrip("/")
+    for route in _ROUTES:  # an address copied from an example of its use
+        path = path.removesuffix(route)
+    path = path.removesuffix("/v1").rstrip("/")
     return Address(f"{parts.scheme}://{parts.netloc}{path}")
 
 

@@ -12,11 +12,13 @@ SHOWN_LENGTH = 200
 def quote(text: str, limit: int = SHOWN_LENGTH) -> str:
     """Return `text` in quotes on one line, its middle left out when it is long.
 
-    Lone surrogates, which a model cut off within a character can send, come out as ``?``.
+    Lone surrogates, which a model cut off within a character can send, come out as ``?``, and
+    what could steer a terminal or turn the reading direction as its escape.
     """
-    return json.dumps(
+    quoted = json.dumps(
         middle_cut(text, limit).encode("utf-8", "replace").decode(), ensure_ascii=False
     )
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in quoted)
 
 
 def middle_cut(text: str, limit: int = SHOWN_LENGTH) -> str:

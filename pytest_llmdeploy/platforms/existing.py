@@ -56,5 +56,12 @@ class ExistingPlatform:
                 trust_env=uses_proxy(self._url),
             ) as answer:
                 return dict(answer.headers)
-        except (httpx.HTTPError, httpx.InvalidURL, NotMeasuredError, ImportError, ValueError, OSError):
+        except (
+            httpx.HTTPError,
+            httpx.InvalidURL,
+            NotMeasuredError,
+            ImportError,
+            ValueError,
+            OSError,
+        ):
             return {}  # the checks will say what is wrong, better than a look can

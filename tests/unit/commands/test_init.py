@@ -204,6 +204,8 @@ def test_a_service_that_is_not_up_yet(
         ("http://localhost:8000/v1", "http://localhost:8000"),
         ("https://gateway.example/team/v1/", "https://gateway.example/team"),
         ("https://gateway.example/v1beta", "https://gateway.example/v1beta"),
+        ("http://h:8000/v1/chat/completions", "http://h:8000"),
+        ("https://h/llm/v1/models/", "https://h/llm"),
         ("http://[::1]:8000/v1", "http://[::1]:8000"),
     ],
 )
