@@ -10,7 +10,6 @@ from pytest_llmdeploy.config.models import READING_STAGES, STAGES, EnvironmentCo
 from pytest_llmdeploy.protection import MOST_NAMES, names_stage, refusal
 from tests.plugin.conftest import Project
 
-
 NEEDS_KEYWORDS = pytest.mark.skipif(
     pytest.version_tuple < (8, 3), reason="marker expressions have had keywords since pytest 8.3"
 )
