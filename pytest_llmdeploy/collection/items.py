@@ -74,9 +74,9 @@ class StageItem(pytest.Item):
     @property
     def title(self) -> str:
         """The item's path within its stage."""
-        names = [node.name for node in self.listchain() if isinstance(node, pytest.Collector)]
-        stage = names.index(self.stage)
-        return "::".join([*names[stage + 1 :], self.name])
+        chain = self.listchain()
+        file = next(place for place, node in enumerate(chain) if isinstance(node, pytest.File))
+        return "::".join(node.name for node in chain[file + 2 :])  # without the stage's own node
 
     def setup(self) -> None:
         """Measure."""

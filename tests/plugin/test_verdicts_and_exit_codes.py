@@ -181,3 +181,11 @@ def test_a_service_that_does_not_start_is_told_once(project: Project) -> None:
     assert done.code == 10
     assert done.out.count("| 1180591620717411303424") == 1
     assert "(more at the first error of the run)" in done.out
+
+
+def test_names_do_not_depend_on_the_folders_above(project: Project) -> None:
+    text = (ECHO + FINE).replace("{url}", project.url).replace("\n  echo:", "\n  gates:")
+    project.write("gates/health/llmdeploy.yaml", text)
+    done = project.run()
+    assert list(done.verdicts())[-1] == "gates::gates::gate"
+    assert done.report["gates"][0]["name"] == "gates"
