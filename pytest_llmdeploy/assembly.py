@@ -136,7 +136,7 @@ class Assembly:
             headers=config.headers,
             version_header=config.version_header,
             verify_tls=config.verify_tls,
-            ca_file=loaded.root / config.ca_file if config.ca_file else None,
+            ca_file=config.ca_path(loaded.root),
         )
 
     @property

@@ -54,15 +54,9 @@ class Target:
     root: Path
     """Directory that ca_file is relative to."""
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of every request."""
-        key = {"Authorization": f"Bearer {self.config.api_key}"} if self.config.api_key else {}
-        return {**key, **self.config.headers}
-
     def verify(self) -> ssl.SSLContext | bool:
         """Return what httpx takes as `verify`."""
-        ca_file = self.root / self.config.ca_file if self.config.ca_file else None
-        return tls_context(self.config.verify_tls, ca_file)
+        return tls_context(self.config.verify_tls, self.config.ca_path(self.root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +127,7 @@ async def opened(
             verify=verify,
             timeout=httpx.Timeout(None, connect=min(left, limit)),
             trust_env=uses_proxy(url),
-            headers=target.headers(),
+            headers=target.config.request_headers(),
         )
     try:
         async with client, asyncio.timeout(left + CONNECT_MARGIN):

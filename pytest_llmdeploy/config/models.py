@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -75,6 +76,15 @@ class ServiceConfig(Section):
     """Verify the server's certificate; false is for throwaway clusters only."""
     ca_file: str | None = None
     """PEM file of the authority that signed the server's certificate, relative to this file."""
+
+    def request_headers(self) -> dict[str, str]:
+        """Return the headers of every request, the key among them."""
+        key = {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        return {**key, **self.headers}
+
+    def ca_path(self, root: Path) -> Path | None:
+        """Return where `ca_file` is, below the file's directory `root`."""
+        return root / self.ca_file if self.ca_file else None
 
 
 def _split_command(value: object) -> object:

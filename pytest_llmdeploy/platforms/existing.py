@@ -43,16 +43,13 @@ class ExistingPlatform:
         """Return the headers of one answer, in lower case; none where there is no answer."""
         import httpx
 
-        key = self._config.api_key
-        own = {"Authorization": f"Bearer {key}"} if key else {}
-        ca_file = self._root / self._config.ca_file if self._config.ca_file else None
         try:
             with httpx.stream(
                 "GET",
                 f"{self._url}{self._config.base_path}/models",
-                headers={**own, **self._config.headers},
+                headers=self._config.request_headers(),
                 timeout=LOOK_TIMEOUT,
-                verify=tls_context(self._config.verify_tls, ca_file),
+                verify=tls_context(self._config.verify_tls, self._config.ca_path(self._root)),
                 trust_env=uses_proxy(self._url),
             ) as answer:
                 return dict(answer.headers)
