@@ -10,13 +10,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmdeploy.checks.exchange import Target
+from pytest_llmdeploy.checks.measure import first_model, measure_smoke
+from pytest_llmdeploy.checks.smoke import smoke_checks
+from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.config.models import SuiteConfig
-from pytest_llmdeploy.errors import ConfigError, NotMeasuredError, PlatformError
+from pytest_llmdeploy.errors import (
+    ConfigError,
+    MissingExtraError,
+    NotBegunError,
+    NotMeasuredError,
+    PlatformError,
+)
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
@@ -30,6 +40,8 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.gates.engine import GateEngine, Progress
     from pytest_llmdeploy.gates.store import Result
     from pytest_llmdeploy.gates.suite import Suite
+    from pytest_llmdeploy.load.run import LoadRun, Subject
+    from pytest_llmdeploy.load.spec import Target as LoadTarget
 
 STOP_TIMEOUT = 60.0
 """Seconds to wait for started services to end; each has its own stop_timeout and is killed then."""
@@ -51,8 +63,8 @@ class Assembly:
         self._engine: GateEngine | None = None
         self.redact = Redactor(())
         """Hides the secrets of every file loaded so far."""
-        self.while_waiting: Callable[[str, Progress], None] = lambda _name, _progress: None
-        """Called now and then while an item waits for a gate's answers."""
+        self.while_waiting: Callable[[Callable[[], str]], None] = lambda _line: None
+        """Called now and then while an item waits, with what makes a line about it."""
 
     @property
     def default(self) -> LoadedConfig | None:
@@ -124,6 +136,62 @@ class Assembly:
     def target(self, loaded: LoadedConfig) -> Target:
         """Return what health and smoke checks talk to."""
         return Target(self.service(loaded), loaded.service, loaded.root)
+
+    def load_run(self, loaded: LoadedConfig, name: str) -> LoadRun:
+        """Return one load run, ready to be asked; raise MissingExtraError."""
+        try:
+            from pytest_llmdeploy.load.run import LoadRun
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(f"load '{name}'", "load", error.name or "zstandard") from None
+        if find_spec("locust") is None:  # never imported in this process
+            raise MissingExtraError(f"load '{name}'", "load", "locust")
+        return LoadRun(
+            name=name,
+            config=loaded.load[name],
+            environment_name=loaded.environment_name,
+            environment=loaded.environment,
+            root=loaded.root,
+            folder=self.run.prepare() / "records" / "load" / name,
+            subject=partial(self._load_subject, loaded, loaded.load[name]),
+            redact=loaded.redactor,
+            waiting=self.while_waiting,
+        )
+
+    def _load_subject(self, loaded: LoadedConfig, config: LoadConfig) -> Subject:
+        """Return what load is put on; raise NotBegunError where it fails its smoke checks."""
+        from pytest_llmdeploy.load.run import Subject
+
+        service = self.service(loaded)
+        for check in smoke_checks(loaded.smoke, loaded.service, loaded.environment.url):
+            smoke = measure_smoke(self.target(loaded), check)
+            if smoke.verdict is not Verdict.PASS:
+                raise NotBegunError(f"smoke check '{check.title}' fails: {smoke.reason}")
+        services = [service]
+        if config.compare and config.compare.url:
+            url = config.compare.url.rstrip("/")
+            services.append(Service(url, url + loaded.service.base_path))
+        return Subject(
+            name=loaded.service.name,
+            url=service.url,
+            scripted=service.scripted,
+            targets=tuple(self._load_target(loaded, each) for each in services),
+        )
+
+    @staticmethod
+    def _load_target(loaded: LoadedConfig, service: Service) -> LoadTarget:
+        from pytest_llmdeploy.load.spec import Target as LoadTarget
+
+        config = loaded.service
+        ca_file = config.ca_path(loaded.root)
+        target = Target(service, config, loaded.root)
+        return LoadTarget(
+            url=f"{service.api_url}/chat/completions",
+            headers=config.request_headers(),
+            model=config.model or first_model(target, config.timeout),
+            version_header=config.version_header,
+            verify_tls=config.verify_tls,
+            ca_file=str(ca_file) if ca_file else None,
+        )
 
     @staticmethod
     def endpoint(loaded: LoadedConfig, service: Service) -> Endpoint:
@@ -244,16 +312,17 @@ class GatePlan:
 
     def result(self, case_id: str) -> Result:
         """Return the result of one case, asking the wanted cases when that has not begun."""
-        waiting = partial(self._assembly.while_waiting, self.name)
-        result = self._ready().result(self.suite.key, case_id, waiting)
+        result = self._ready().result(self.suite.key, case_id, self._wait)
         if result["verdict"] == Verdict.ERROR and self._asks_the_service:
             self._assembly.service(self.loaded)  # raises where the service has ended
         return result
 
     def results(self) -> Mapping[str, Result]:
         """Return the results of all cases of the suite."""
-        waiting = partial(self._assembly.while_waiting, self.name)
-        return self._ready().results(self.suite.key, waiting)
+        return self._ready().results(self.suite.key, self._wait)
+
+    def _wait(self, progress: Progress) -> None:
+        self._assembly.while_waiting(lambda: f"gate {self.name}: {progress.line()}")
 
 
 def services_folder(run: Run) -> Path:

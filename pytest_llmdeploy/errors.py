@@ -60,6 +60,10 @@ class NotMeasuredError(LLMDeployError):
     """Look at the infrastructure: the question could not be answered, so the verdict is ERROR."""
 
 
+class NotBegunError(NotMeasuredError):
+    """Look at what comes first: a stage was not begun because an earlier one failed."""
+
+
 class PlatformError(NotMeasuredError):
     """Look at the service's log: the version to test could not be brought up."""
 

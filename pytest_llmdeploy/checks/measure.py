@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from pytest_llmdeploy.checks.exchange import CheckFailedError, Target
+from pytest_llmdeploy.checks.exchange import CheckFailedError, Deadline, Target
 from pytest_llmdeploy.checks.http import check_http
-from pytest_llmdeploy.checks.smoke import check_smoke
+from pytest_llmdeploy.checks.smoke import check_smoke, list_models
 from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.threads import in_daemon_thread
 from pytest_llmdeploy.verdicts import Verdict
+
+T = TypeVar("T")
 
 
 def measure_health(target: Target, check: HttpCheck) -> Measurement:
@@ -31,6 +34,14 @@ def measure_smoke(target: Target, check: SmokeCheck) -> Measurement:
     return _measure(check_smoke(target, check))
 
 
+def first_model(target: Target, timeout: float) -> str:
+    """Return the first model that the service lists; raise NotMeasuredError where it lists none."""
+    try:
+        return _run(list_models(target, Deadline(timeout)))[1][0]
+    except CheckFailedError as error:
+        raise NotMeasuredError(f"no model to ask: {error}") from error
+
+
 def _measure(check: Coroutine[Any, Any, dict[str, Any]]) -> Measurement:
     try:
         detail = _run(check)
@@ -39,7 +50,7 @@ def _measure(check: Coroutine[Any, Any, dict[str, Any]]) -> Measurement:
     return Measurement(Verdict.PASS, "as expected", detail)
 
 
-def _run(check: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+def _run(check: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

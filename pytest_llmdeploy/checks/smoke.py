@@ -43,7 +43,8 @@ async def check_smoke(target: Target, check: SmokeCheck) -> Detail:
     return await _CHECKS[check.kind](target, check)
 
 
-async def _list_models(target: Target, deadline: Deadline) -> tuple[Reply, list[str]]:
+async def list_models(target: Target, deadline: Deadline) -> tuple[Reply, list[str]]:
+    """Return the names of the models that the service lists, one at least."""
     url = f"{target.service.api_url}/models"
     reply = await exchange(target, "GET", url, deadline=deadline)
     if reply.status != 200:
@@ -60,7 +61,7 @@ async def _list_models(target: Target, deadline: Deadline) -> tuple[Reply, list[
 
 
 async def _check_models(target: Target, check: SmokeCheck) -> Detail:
-    reply, names = await _list_models(target, Deadline(check.timeout))
+    reply, names = await list_models(target, Deadline(check.timeout))
     wanted = target.config.model
     if wanted is not None and wanted not in names:
         raise reply.fail(f"the model {wanted!r} (service.model) among the listed ones")
@@ -69,7 +70,7 @@ async def _check_models(target: Target, check: SmokeCheck) -> Detail:
 
 async def _request(target: Target, check: SmokeCheck, deadline: Deadline, **more: Any) -> Detail:
     """Return the body of a chat request in the words of `check`."""
-    model = target.config.model or (await _list_models(target, deadline))[1][0]
+    model = target.config.model or (await list_models(target, deadline))[1][0]
     messages = [{"role": "user", "content": check.prompt}]
     return {"model": model, "messages": messages, "max_tokens": check.max_tokens, **more}
 

@@ -17,8 +17,8 @@ from pytest_llmdeploy.checks.exchange import (
     read,
     shown,
 )
-from pytest_llmdeploy.checks.sse import EventParser
 from pytest_llmdeploy.config.models import SmokeCheck
+from pytest_llmdeploy.sse import EventParser
 from pytest_llmdeploy.untrusted import read_json
 
 if TYPE_CHECKING:

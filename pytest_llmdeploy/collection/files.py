@@ -12,6 +12,7 @@ from pytest_llmdeploy.checks.measure import measure_health, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.collection.gates import SuiteNode
 from pytest_llmdeploy.collection.items import StageItem, shown_plainly
+from pytest_llmdeploy.collection.load import LoadNode
 from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
 from pytest_llmdeploy.events import Measurement
 
@@ -115,8 +116,16 @@ def _suites(
         )
 
 
+def _load_runs(
+    assembly: Assembly, loaded: LoadedConfig, stage: StageNode
+) -> Iterator[pytest.Collector]:
+    for name in loaded.load:
+        yield LoadNode.from_parent(stage, name=name, assembly=assembly, loaded=loaded)
+
+
 _STAGES: dict[str, Callable[..., Iterator[Any]]] = {
     "health": _health_items,
     "smoke": _smoke_items,
     "gates": _suites,
+    "load": _load_runs,
 }

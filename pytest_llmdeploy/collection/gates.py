@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmdeploy.collection.items import StageItem, shown_plainly
+from pytest_llmdeploy.collection.items import MissingItem, StageItem, shown_plainly
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.gates.case import RESERVED_ID, Case
@@ -69,7 +69,9 @@ class SuiteNode(pytest.Collector):
         try:
             ready = self._plan()
         except MissingExtraError as error:
-            return [MissingItem.from_parent(self, name=RESERVED_ID, reason=str(error))]
+            return [
+                MissingItem.from_parent(self, name=RESERVED_ID, stage="gates", reason=str(error))
+            ]
         items: list[pytest.Item] = [
             CaseItem.from_parent(self, name=case_id, plan=ready, case=case)
             for case_id, case in ready.suite.cases.items()
@@ -81,22 +83,6 @@ class SuiteNode(pytest.Collector):
     ) -> str | TerminalRepr:
         """Show what is wrong with a case file, without our traceback."""
         return shown_plainly(self, excinfo)
-
-
-class MissingItem(pytest.Item):
-    """Stands for a suite whose optional packages are not installed: an error, not a silence."""
-
-    def __init__(self, *, reason: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.reason = reason
-        self.add_marker("gates")
-
-    def setup(self) -> None:
-        """Say what to install."""
-        pytest.fail(self.reason, pytrace=False)
-
-    def runtest(self) -> None:
-        """Not reached."""
 
 
 def case_line(case: Case) -> int:

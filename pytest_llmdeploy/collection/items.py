@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from _pytest.outcomes import Failed
 
-from pytest_llmdeploy.errors import LLMDeployError
+from pytest_llmdeploy.errors import LLMDeployError, NotBegunError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -83,6 +83,9 @@ class StageItem(pytest.Item):
         self.measurement = None  # of an earlier attempt, where a plugin repeats tests
         try:
             self.measurement = self.measure()
+        except NotBegunError as error:
+            self.measurement = Measurement(Verdict.ERROR, str(error))  # a skip is never a pass
+            pytest.skip(str(error))
         except LLMDeployError as error:
             self.measurement = Measurement(Verdict.ERROR, str(error))
             self.counted = False  # nothing was asked at all: no gate can make up for that
@@ -110,6 +113,22 @@ class StageItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Name the line of the file that asks the question."""
         return self.path, max(self.line - 1, 0), f"{self.stage}::{self.title}"
+
+
+class MissingItem(pytest.Item):
+    """Stands for items whose optional packages are not installed: an error, not a silence."""
+
+    def __init__(self, *, stage: str, reason: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.reason = reason
+        self.add_marker(stage)
+
+    def setup(self) -> None:
+        """Say what to install."""
+        pytest.fail(self.reason, pytrace=False)
+
+    def runtest(self) -> None:
+        """Not reached."""
 
 
 def shown_plainly(

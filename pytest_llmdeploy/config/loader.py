@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.merging import View, view
 from pytest_llmdeploy.config.models import (
     EnvironmentConfig,
@@ -45,6 +46,7 @@ class LoadedConfig:
     health: HealthConfig
     smoke: SmokeConfig
     gates: dict[str, SuiteConfig]
+    load: dict[str, LoadConfig]
     policy: PolicyConfig
     redactor: Redactor
     """Hides every value that came from a variable."""
@@ -98,6 +100,7 @@ def load_config(
         health=model.health,
         smoke=model.smoke,
         gates=model.gates,
+        load=model.load,
         policy=model.policy,
         redactor=redactor,
         _view=seen,
@@ -175,6 +178,6 @@ def _names(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Any]]:
                 yield (*path, "name"), check.get("name")
                 if isinstance(request := check.get("request"), dict):
                     yield (*path, "request", "name"), request.get("name")
-    for key in ("gates", "environments"):
+    for key in ("gates", "load", "environments"):
         if isinstance(section := data.get(key), dict):
             yield from (((key, name), name) for name in section)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_llmdeploy.config.yaml_reader import Document, KeyPath
 
-OVERRIDABLE = ("service", "health", "smoke", "gates", "policy")
+OVERRIDABLE = ("service", "health", "smoke", "gates", "load", "policy")
 """The base sections of which an environment may hold different values."""
 
 

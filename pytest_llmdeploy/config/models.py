@@ -10,41 +10,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
-HeaderValue = Annotated[str, Field(pattern=r"^[\t -~]*$")]
+from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
+from pytest_llmdeploy.config.section import HeaderName, HeaderValue, Name, Rate, Seconds, Section
+
 STAGES = ("health", "smoke", "gates", "load", "blue_green", "canary", "rollback", "monitor")
 """Every stage of a release, in the order in which a run performs them; each is a marker."""
 READING_STAGES = frozenset({"health", "smoke", "gates"})
 """The stages that only read from a service, and so may run against a protected environment."""
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are errors, values cannot change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
-        # pydantic would read true as 1: "timeout: true" is a mistake, not a second.
-        field = cls.model_fields[str(info.field_name)]
-        if isinstance(value, bool) and field.annotation in {int, float, float | None}:
-            kind = "whole number" if field.annotation is int else "number"
-            raise ValueError(f"expected a {kind}, got {str(value).lower()}")
-        return value
 
 
 def _unique_names(names: Iterable[str]) -> None:
@@ -139,6 +113,12 @@ class EnvironmentConfig(Section):
     """Values of the base section 'smoke' that differ here."""
     gates: dict[str, Any] = {}
     """Values of the base section 'gates' that differ here."""
+    load: dict[str, Any] = {}
+    """Values of the base section 'load' that differ here."""
+    load_hosts: tuple[str, ...] = ()
+    """Hosts besides this machine that load may be put on, such as llm.staging.example."""
+    load_limits: LoadLimits | None = None
+    """The most that one load run may cost; a protected environment takes no load without it."""
     policy: dict[str, Any] = {}
     """Values of the base section 'policy' that differ here."""
 
@@ -310,5 +290,7 @@ class FileConfig(Section):
     """Smoke checks; left out: the default ones; checks: [] runs none."""
     gates: dict[Name, SuiteConfig] = {}
     """Quality gates by name."""
+    load: dict[Name, LoadConfig] = {}
+    """Load runs by name."""
     policy: PolicyConfig = PolicyConfig()
     """How verdicts turn into test outcomes."""

@@ -9,7 +9,8 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from pytest_llmdeploy.config.merging import View, descend
-from pytest_llmdeploy.config.models import FileConfig, Section
+from pytest_llmdeploy.config.models import FileConfig
+from pytest_llmdeploy.config.section import Section
 from pytest_llmdeploy.config.sentences import BRANCHES, expected, sentence, unknown_key
 from pytest_llmdeploy.config.yaml_reader import KeyPath
 

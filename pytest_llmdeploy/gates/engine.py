@@ -46,6 +46,14 @@ class Progress:
     in_flight: int = 0
     started: float = field(default_factory=time.monotonic)
 
+    def line(self) -> str:
+        """Return what is shown while the suite is asked."""
+        rate = self.finished / max(time.monotonic() - self.started, 1e-3)
+        return (
+            f"{self.finished} of {self.wanted} answered, {self.failed} not passed, "
+            f"{self.in_flight} in flight, {rate:.1f}/s"
+        )
+
 
 @dataclass(slots=True)
 class _State:

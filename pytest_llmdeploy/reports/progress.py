@@ -1,10 +1,11 @@
-"""A line below pytest's own while gates are asked: how many answers are there, and how fast."""
+"""A line below pytest's own while an item waits: how far its stage has come."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -12,18 +13,8 @@ REFRESH_INTERVAL = 0.2
 """Seconds."""
 
 
-class Counts(Protocol):
-    """What is shown of a gate's progress."""
-
-    wanted: int
-    finished: int
-    failed: int
-    in_flight: int
-    started: float
-
-
 class LiveProgress:
-    """Shows the progress of the gate that pytest waits for, on a terminal only."""
+    """Shows the progress of what pytest waits for, on a terminal only."""
 
     def __init__(self, config: pytest.Config) -> None:
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -32,18 +23,13 @@ class LiveProgress:
         self._shown = False
         self._last = 0.0
 
-    def __call__(self, name: str, counts: Counts) -> None:
+    def __call__(self, line: Callable[[], str]) -> None:
         """Show the line, at most every `REFRESH_INTERVAL` seconds."""
         now = time.monotonic()
         if self._writer is None or now - self._last < REFRESH_INTERVAL:
             return
         self._last = now
-        rate = counts.finished / max(now - counts.started, 1e-3)
-        text = (
-            f"gate {name}: {counts.finished} of {counts.wanted} answered, "
-            f"{counts.failed} not passed, {counts.in_flight} in flight, {rate:.1f}/s"
-        )
-        self._below(text[: self._writer.fullwidth - 1])
+        self._below(line()[: self._writer.fullwidth - 1])
         self._shown = True
 
     def erase(self) -> None:

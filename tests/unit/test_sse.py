@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmdeploy.checks.sse import EventParser
+from pytest_llmdeploy.sse import EventParser
 
 LINE_ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 LINES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]))

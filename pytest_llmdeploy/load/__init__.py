@@ -1,0 +1,1 @@
+"""Stage: arrivals → streams → ledger → verdicts on the service-level objectives."""

@@ -1,0 +1,274 @@
+"""Sends the requests of one process and writes its ledger; runs inside gevent."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.pool
+
+from pytest_llmdeploy.load.answer import Answer
+from pytest_llmdeploy.load.connection import ExchangeError, Line, exchange
+from pytest_llmdeploy.load.counts import Counts
+from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
+from pytest_llmdeploy.load.questions import Questions
+from pytest_llmdeploy.load.schedule import arrivals
+from pytest_llmdeploy.load.spec import WorkerSpec
+from pytest_llmdeploy.verdicts.histogram import Histogram
+
+LAG_INTERVAL = 0.02
+"""Seconds between two looks at how late the loop wakes up."""
+Ended = Callable[[Record], None]
+
+
+class Generator:
+    """The load generator of one process."""
+
+    def __init__(
+        self, spec: WorkerSpec, start: float, on_end: Ended = lambda _record: None
+    ) -> None:
+        """`start` is the run's zero on time.monotonic; `on_end` hears of every ended request."""
+        self.spec = spec
+        self.traffic = spec.traffic
+        self.start = start
+        self._cpu_before = time.process_time()
+        self.intended = 0
+        self.sent = 0
+        self.stopped: str | None = None
+        """Why the run ended before its time."""
+        self.dispatch_lag = Histogram()
+        self.loop_lag = Histogram()
+        self.gaps = Histogram()
+        """Seconds between pieces of content, of what was intended after the warm-up."""
+        self.classes: Counter[str] = Counter()
+        self.tokens = 0
+        self.ttft = Histogram()
+        """Since the last progress report."""
+        objectives = self.traffic.parsed_objectives()
+        self.counts = Counts(objectives, self.traffic.good, self.traffic.warmup)
+        self._gap_limits = [each.limit for each in objectives if each.metric == "itl"]
+        self._on_end = on_end
+        self._ledger = LedgerWriter(Path(spec.ledger))
+        self._questions = Questions(self.traffic)
+        connect = self.traffic.timeouts.connect
+        self._lines = [Line(target, connect) for target in self.traffic.targets]
+        self._pool = gevent.pool.Pool()
+        self._stop = gevent.event.Event()
+        self._cut = EndClass.CANCELLED
+        # The remainder goes to the first processes, so that no share is lost.
+        share, rest = divmod(self.traffic.max_in_flight, spec.count)
+        self._most_open = max(1, share + (spec.index < rest))
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have begun and not ended."""
+        return self.intended - self.ended
+
+    @property
+    def ended(self) -> int:
+        """Requests in the ledger."""
+        return self._ledger.written
+
+    def now(self) -> float:
+        """Return the seconds since the run's start."""
+        return time.monotonic() - self.start
+
+    @property
+    def cpu(self) -> float:
+        """Share of one core that this process has used since the run's start."""
+        return (time.process_time() - self._cpu_before) / max(self.now(), 1e-3)
+
+    def stop(self, why: str) -> None:
+        """Intend nothing more, and give up what is open."""
+        if self.stopped is None:
+            self.stopped = why
+            self._stop.set()
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of this process's requests or conversations."""
+        return itertools.count(self.spec.index, self.spec.count)
+
+    def run_schedule(self) -> None:
+        """Send every arrival of this process's share at its time."""
+        for number, at in enumerate(arrivals(self.traffic)):
+            if number % self.spec.count != self.spec.index:
+                continue
+            if self._wait_until(at):
+                return
+            self.dispatch_lag.add(max(self.now() - at, 0.0))
+            self._begin(number, at)
+
+    def run_user(self, numbers: Iterator[int]) -> None:
+        """Ask one question after the other until the traffic's time is over."""
+        traffic = self.traffic
+        while self.now() < traffic.duration and not self._stop.is_set():
+            job = self._pool.spawn(self._converse, next(numbers), self.now())
+            job.join()
+            if self._stop.wait(traffic.think_time):
+                return
+
+    def drain(self) -> None:
+        """Wait for what is open, then cut it; close the ledger."""
+        deadline = self.traffic.traffic_duration + self.traffic.drain
+        while self._pool and not self._stop.is_set():
+            if (left := deadline - self.now()) <= 0:
+                self._cut = EndClass.IN_FLIGHT
+                break
+            gevent.wait([*list(self._pool)[:1], self._stop], timeout=left, count=1)
+        self._pool.kill()
+        self._ledger.close()
+
+    def watch_loop(self) -> None:
+        """Record for ever how late the loop wakes a sleeper."""
+        while True:
+            due = time.monotonic() + LAG_INTERVAL
+            gevent.sleep(LAG_INTERVAL)
+            self.loop_lag.add(max(time.monotonic() - due, 0.0))
+
+    def _wait_until(self, at: float) -> bool:
+        """Return at the moment `at`, with true where the run was stopped before."""
+        left = at - self.now()
+        return bool(self._stop.wait(left) if left > 0 else self._stop.is_set())
+
+    def _begin(self, number: int, at: float) -> None:
+        if self.in_flight >= self._most_open:
+            self.intended += 1
+            detail = f"{self._most_open} requests were open"
+            self._record({"i": number, "at": round(at, 6)}, EndClass.DROPPED, detail)
+            return
+        self._pool.spawn(self._converse, number, at)
+
+    def _converse(self, number: int, at: float) -> None:
+        """Ask the questions of one conversation, one after the other."""
+        before: list[Mapping[str, Any]] = []
+        for turn in range(self.traffic.turns):
+            said = self._ask(number, turn, at, before)
+            if said is None or self._stop.is_set():
+                return
+            if turn + 1 < self.traffic.turns:
+                before.append({"role": "assistant", "content": said})
+                if self._stop.wait(self.traffic.think_time):
+                    return
+                at = self.now()
+
+    def _ask(
+        self, number: int, turn: int, at: float, before: list[Mapping[str, Any]]
+    ) -> str | None:
+        """Ask one question; return the answer's text where it is whole."""
+        self.intended += 1
+        question = self._questions.question(number, turn)
+        place = self.traffic.target_at(at)
+        line = self._lines[place]
+        answer = Answer(stream=question.stream, keep_text=self.traffic.turns > 1)
+        record: Record = {"i": number, "at": round(at, 6), "client": question.client}
+        if self.traffic.turns > 1:
+            record["turn"] = turn
+        if len(self._lines) > 1:
+            record["target"] = place
+        record["stream"] = question.stream
+        fresh = question.client != "keep_alive"
+        request = line.request(
+            self._questions.body(question, before, line.target.model),
+            close=question.client == "new_connection",
+        )
+        before += question.messages
+        try:
+            end, detail = self._exchange(line, request, answer, record, fresh=fresh)
+        except gevent.GreenletExit:
+            end, detail = self._cut, self.stopped
+        except ExchangeError as error:
+            end, detail = error.end, error.detail
+        except Exception as error:  # noqa: BLE001 - a request that vanished would be the worst
+            end, detail = EndClass.MALFORMED, f"{type(error).__name__}: {error}"
+        self._note(record, answer)
+        self._record(record, end, detail)
+        if end is not EndClass.OK:
+            return None
+        return "".join(answer.text or ())
+
+    def _exchange(
+        self, line: Line, request: bytes, answer: Answer, record: Record, *, fresh: bool
+    ) -> tuple[EndClass, str | None]:
+        begun = time.monotonic()
+        connection = line.take(fresh=fresh)
+        keep = False
+        try:
+            # A new connection's handshakes are part of what its request costs.
+            sent = begun if connection.exchanges == 0 else time.monotonic()
+            record["sent"] = round(sent - self.start, 6)
+            self.sent += 1
+            message = exchange(connection, request, answer, self.traffic.timeouts, sent)
+            keep = not fresh
+            if header := line.target.version_header:
+                record |= {"version": version} if (version := message.header(header)) else {}
+            return answer.verdict()
+        finally:
+            line.give(connection, keep=keep)
+
+    def _note(self, record: Record, answer: Answer) -> None:
+        """Put what was seen of the answer into its record."""
+        start = self.start
+        times = {"reason": answer.reason, "first": answer.first, "last": answer.last}
+        record |= rounded({k: None if t is None else t - start for k, t in times.items()})
+        known = {
+            "status": answer.status,
+            "tokens": answer.completion_tokens,
+            "prompt_tokens": answer.prompt_tokens,
+            "cached_tokens": answer.cached_tokens,
+        }
+        record |= {name: value for name, value in known.items() if value is not None}
+        self.tokens += answer.completion_tokens or 0
+        if not answer.chunks:
+            return
+        record["chunks"] = answer.chunks
+        if gaps := answer.gaps:
+            record |= {
+                "gaps": len(gaps),
+                "gap": round(max(gaps), 6),
+                "gap_mean": round(sum(gaps) / len(gaps), 6),
+            }
+            if record["at"] >= self.traffic.warmup:
+                for gap in gaps:
+                    self.gaps.add(gap)
+            if limits := self._gap_limits:
+                record["over"] = {repr(limit): sum(gap > limit for gap in gaps) for limit in limits}
+
+    def _record(self, record: Record, end: EndClass, detail: str | None) -> None:
+        now = time.monotonic()
+        record["end"] = round(now - self.start, 6)
+        record["class"] = str(end)
+        if detail:
+            record["detail"] = detail[:200]
+        self.classes[str(end)] += 1
+        if end is EndClass.OK and "first" in record:
+            self.ttft.add(max(record["first"] - record["at"], 0.0))
+        self.counts.add(record)
+        self._ledger.write(record, now)
+        self._on_end(record)
+        most = self.traffic.max_tokens_total
+        if most is not None and self.tokens * self.spec.count >= most:
+            self.stop(f"the cap of {most} completion tokens was reached")
+
+
+def memory_mb() -> float:
+    """Return the memory that this process holds now, in MB; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def open_files() -> int:
+    """Return the number of open file descriptors; 0 where the system does not tell."""
+    try:
+        return len(list(Path("/proc/self/fd").iterdir()))
+    except OSError:
+        return 0

@@ -1,0 +1,378 @@
+"""One load run from its section to its summary, made once for all items and processes that ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
+from pytest_llmdeploy.config.models import EnvironmentConfig
+from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
+from pytest_llmdeploy.load.capacity import MOST_PROBES, Prober, longest_probe, search
+from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
+from pytest_llmdeploy.load.controller import LEDGER, Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.guards import check_host, check_limits
+from pytest_llmdeploy.load.judging import seconds
+from pytest_llmdeploy.load.ledger import EndClass
+from pytest_llmdeploy.load.plan import (
+    CLOSED_LOOP_NOTE,
+    LOCUSTFILE_NOTE,
+    in_words,
+    model_kind,
+    traffic_of,
+)
+from pytest_llmdeploy.load.selfcheck import Check, check_generator, lateness
+from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
+from pytest_llmdeploy.load.summary import Tally, tally
+
+FORMAT = 1
+SUMMARY = "summary.json"
+NOWHERE = Target("http://nowhere.invalid", {}, "")
+"""In place of targets, while none is needed."""
+TRAFFIC = "traffic"
+"""Folder of the traffic that was judged, below the run's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What load is put on."""
+
+    name: str
+    """Of the service, for reports."""
+    url: str
+    scripted: bool
+    targets: tuple[Target, ...]
+    """The version under test, and the one that it is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRun:
+    """One section below ``load``, ready to be run."""
+
+    name: str
+    config: LoadConfig
+    environment_name: str
+    environment: EnvironmentConfig
+    root: Path
+    """Directory of the file."""
+    folder: Path
+    """Folder of the run's record."""
+    subject: Callable[[], Subject]
+    """Starts the service where need be; raises NotBegunError where it does not even work."""
+    redact: Callable[[str], str]
+    waiting: Callable[[Callable[[], str]], None]
+    """Called now and then with what makes a line about the run."""
+
+    def check_files(self) -> None:
+        """Raise ConfigError where a file that the section names cannot be used."""
+        traffic_of(self.config, [NOWHERE], self.root)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run's summary, running it where no process has.
+
+        One load run at a time on one machine: two generators would falsify each other. Raises
+        NotMeasuredError, or NotBegunError, again for each item that asks.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            path = self.folder / SUMMARY
+            if not path.is_file():
+                self.folder.mkdir(exist_ok=True)
+                self._write(self._measure())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["skipped"]:
+            raise NotBegunError(found["skipped"])
+        if found["error"]:
+            raise NotMeasuredError(found["error"])
+        return found
+
+    def _alone(self) -> FileLock:
+        """Return this machine's lock for load, held; the wait is shown."""
+        # Pids tell users apart: a lock file of another user could not be opened.
+        lock = FileLock(Path(tempfile.gettempdir()) / f"llmdeploy-load-{os.getuid()}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=0.5)
+            except Timeout:
+                self.waiting(lambda: f"load {self.name}: waits for another load run to end")
+            else:
+                return lock
+
+    def _write(self, summary: dict[str, Any]) -> None:
+        path = self.folder / SUMMARY
+        partial = path.with_suffix(".partial")
+        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        partial.replace(path)
+
+    def _measure(self) -> dict[str, Any]:
+        """Return the summary of a run, or of why there is none."""
+        summary: dict[str, Any] = {
+            "format": FORMAT,
+            "name": self.name,
+            "environment": self.environment_name,
+            "started": datetime.now(UTC).isoformat(),
+            "error": None,
+            "skipped": None,
+            "notes": [],
+        }
+        try:
+            self._fill(summary)
+        except NotBegunError as error:
+            summary["skipped"] = str(error)
+        except LLMDeployError as error:
+            summary["error"] = str(error)
+        return summary
+
+    def _fill(self, summary: dict[str, Any]) -> None:
+        config = self.config
+        planned = traffic_of(config, [NOWHERE], self.root)
+        limits = self._check_limits(planned)
+        for url in (self.environment.url, config.compare.url if config.compare else None):
+            if url is not None:
+                check_host(url, self.environment_name, self.environment)
+        subject = self.subject()
+        traffic = replace(
+            planned,
+            targets=subject.targets,
+            max_tokens_total=limits.tokens if limits else None,
+        )
+        kind = model_kind(traffic)
+        summary |= {
+            "model": kind,
+            "traffic": in_words(traffic),
+            "service": {
+                "name": subject.name,
+                "url": subject.url,
+                "scripted": subject.scripted,
+            },
+            "spec": comparable(traffic),
+            "confidence": config.confidence,
+            "events": [{"at": traffic.warmup, "label": "warm-up ends"}] if traffic.warmup else [],
+        }
+        notes = {"closed loop": CLOSED_LOOP_NOTE, "locustfile": LOCUSTFILE_NOTE}
+        summary["notes"] = [notes[kind]] if kind in notes else []
+        processes, check = self._checked_generator(traffic)
+        summary["generator"] = {"processes": processes, "check": check and check.to_json()}
+        if check is not None and check.reason:
+            raise NotMeasuredError(
+                f"generator saturated at {check.rate:.3g} req/s: {check.reason}; "
+                f"use `processes: {processes * 2}`, or a machine of its own"
+            )
+        if config.find:
+            self._find_capacity(summary, traffic, processes)
+        else:
+            self._run(summary, traffic, processes, limits)
+
+    def _check_limits(self, traffic: TrafficSpec) -> LoadLimits | None:
+        config = self.config
+        if config.find:
+            # The search ends itself; what it may cost at most is known.
+            step = Step(config.max_rate, config.max_rate, longest_probe(config))
+            longest = replace(traffic, steps=(step,))
+            return check_limits(
+                longest, self.environment_name, self.environment, probes=MOST_PROBES
+            )
+        return check_limits(traffic, self.environment_name, self.environment)
+
+    def _checked_generator(self, traffic: TrafficSpec) -> tuple[int, Check | None]:
+        """Return how many processes keep up with the traffic, and how they measured a mock."""
+        config = self.config
+        processes = config.processes
+        if not config.self_check or traffic.locustfile:
+            return processes, None
+        again = True
+        with tempfile.TemporaryDirectory(prefix="llmdeploy-selfcheck-") as folder:
+            while True:
+                self.waiting(lambda: f"load {self.name}: measures its own generator")
+                where = Path(folder) / f"{processes}-{again}"
+                check = check_generator(
+                    traffic, config.self_check, where, processes, config.max_dispatch_lag
+                )
+                more = min(processes * 2, config.max_processes or processes)
+                if check.verdict == "ok":
+                    return processes, check
+                if more > processes:
+                    processes = more
+                elif again:
+                    again = False  # a moment's disturbance is not the generator's limit
+                else:
+                    return processes, check
+
+    def _send(
+        self,
+        traffic: TrafficSpec,
+        folder: Path,
+        processes: int,
+        decide: Callable[[Progress], str | None] = lambda _progress: None,
+    ) -> TrafficResult:
+        def watch(progress: Progress) -> str | None:
+            self.waiting(lambda: f"load {self.name}: {line(progress)}")
+            return decide(progress)
+
+        return run_traffic(
+            traffic,
+            folder,
+            processes=processes,
+            directory=self.root,
+            redact=self.redact,
+            watch=watch,
+        )
+
+    def _run(
+        self,
+        summary: dict[str, Any],
+        traffic: TrafficSpec,
+        processes: int,
+        limits: LoadLimits | None,
+    ) -> None:
+        def decide(progress: Progress) -> str | None:
+            if limits is not None and progress.intended > limits.requests:
+                return f"the cap of {limits.requests} requests was reached"
+            return None
+
+        config = self.config
+        folder = self.folder / TRAFFIC
+        result = self._send(traffic, folder, processes, decide)
+        result.ledger.replace(self.folder / LEDGER)
+        result.ledger = self.folder / LEDGER
+        _keep_log(folder, self.folder)
+        whole = tally(
+            result, config.parsed_objectives, traffic.good, traffic.warmup, traffic.traffic_duration
+        )
+        self._describe(summary, result, whole)
+        self._refuse(result, whole)
+        judged = [
+            whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
+        ]
+        summary["objectives"] = [each.to_json() for each in judged]
+        if config.compare:
+            self._compare(summary, traffic, result)
+
+    def _describe(self, summary: dict[str, Any], result: TrafficResult, whole: Tally) -> None:
+        """Put what was measured into the summary, whatever it is worth."""
+        late = lateness(result, self.config.max_dispatch_lag)
+        lag = result.dispatch_lag
+        summary |= whole.to_json(result.gaps)
+        summary |= {
+            "started": datetime.fromtimestamp(result.started, UTC).isoformat(),
+            "duration": result.duration,
+        }
+        summary["generator"] |= {
+            "verdict": "saturated" if late else "ok",
+            "reason": late,
+            "dispatch_lag_p50": lag.quantile(0.5),
+            "dispatch_lag_p99": lag.quantile(0.99),
+            "loop_lag_p99": result.loop_lag.quantile(0.99),
+            "cpu": result.cpu,
+            "memory_mb": result.memory_mb,
+        }
+
+    def _refuse(self, result: TrafficResult, whole: Tally) -> None:
+        """Raise NotMeasuredError where the run is no measurement of the service."""
+        accounted = sum(whole.classes.values())
+        if accounted != result.intended:
+            raise NotMeasuredError(
+                f"the ledger has {accounted} of {result.intended} intended requests"
+            )
+        result.check_complete()
+        if result.stopped:
+            raise NotMeasuredError(
+                f"the run ended after {result.duration:.1f} s, before its time: {result.stopped}"
+            )
+        if late := lateness(result, self.config.max_dispatch_lag):
+            rate = whole.intended / max(whole.duration, 1e-9)
+            raise NotMeasuredError(
+                f"generator saturated at {rate:.3g} req/s: {late}; "
+                f"use `processes: {result.processes * 2}`, or a machine of its own"
+            )
+        if not whole.judged:
+            raise NotMeasuredError("no request was judged: the traffic had none after its warm-up")
+
+    def _compare(
+        self, summary: dict[str, Any], traffic: TrafficSpec, result: TrafficResult
+    ) -> None:
+        config = self.config.compare
+        assert config is not None
+        confidence = self.config.confidence
+        if config.baseline is not None:
+            compared = compare_with_record(
+                config, self.root / config.baseline, result.ledger, summary["spec"], confidence
+            )
+        else:
+            assert traffic.block is not None
+            compared = compare_targets(
+                config, result.ledger, traffic.warmup, traffic.block, confidence
+            )
+        summary["comparison"] = {
+            "kind": "baseline" if config.baseline is not None else "interleaved",
+            "metrics": [each.to_json() for each in compared],
+        }
+
+    def _find_capacity(self, summary: dict[str, Any], traffic: TrafficSpec, processes: int) -> None:
+        config = self.config
+
+        def send(
+            probe: TrafficSpec, folder: Path, decide: Callable[[Progress], str | None]
+        ) -> TrafficResult:
+            return self._send(probe, folder, processes, decide)
+
+        prober = Prober(config, traffic, self.folder, send)
+        assert config.rate is not None
+        found = search(prober, config.rate, config.max_rate, config.precision, config.min_rate)
+        summary["capacity"] = found.to_json()
+        if prober.last is not None:
+            result, whole = prober.last
+            self._describe(summary, result, whole)
+            shutil.copy(result.ledger, self.folder / LEDGER)
+            judged = [
+                whole.judge(each, config.confidence, result.gaps)
+                for each in config.parsed_objectives
+            ]
+            summary["objectives"] = [each.to_json() for each in judged]
+            summary["notes"].append(f"latencies are those at {found.rate:.3g} requests/s")
+
+
+def comparable(traffic: TrafficSpec) -> dict[str, Any]:
+    """Return the traffic as builtins, without addresses, keys and long lists."""
+    data = asdict(traffic)
+    del data["targets"]
+    for name in ("trace", "prompts"):
+        data[name] = _digest(data[name]) if data[name] else None
+    parsed: dict[str, Any] = json.loads(json.dumps(data))  # tuples become lists, as when read back
+    return parsed
+
+
+def _digest(value: Any) -> str:
+
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def line(progress: Progress) -> str:
+    """Return a run's progress as people read it."""
+    elapsed = max(progress.elapsed, 1e-3)
+    p50, p95 = progress.ttft.quantile(0.5), progress.ttft.quantile(0.95)
+    times = f", TTFT p50 {seconds(p50)} p95 {seconds(p95)}" if p50 and p95 else ""
+    ok = progress.classes[EndClass.OK]
+    return (
+        f"{progress.elapsed:.0f} s, {progress.intended / elapsed:.1f}/s sent, {ok} ok, "
+        f"{progress.failed} failed, {progress.in_flight} in flight{times}"
+    )
+
+
+def _keep_log(source: Path, target: Path) -> None:
+    """Keep what the generator said; a run's folder has no other leftovers."""
+    log = source / "generator.log"
+    if log.is_file():
+        log.replace(target / log.name)
+    shutil.rmtree(source, ignore_errors=True)

@@ -1,0 +1,212 @@
+"""The load generator process: ``python -m pytest_llmdeploy.load.runner``.
+
+It reads its spec as one line of JSON from stdin, says ``{"ready": …}`` on the descriptor that its
+only argument names, starts at the moment that stdin's next line gives, and reports progress there,
+a line of JSON each half second. The result file appears when all has ended well, and only then.
+Stdin's end means that whoever started it is gone: then it ends too.
+"""
+
+from __future__ import annotations
+
+import locust  # first: it patches sockets and threads, which must happen before they are imported
+
+# isort: split
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+import gevent.fileobject
+from locust.env import Environment
+from locust.exception import StopUser
+
+from pytest_llmdeploy.load.generator import Generator, memory_mb, open_files
+from pytest_llmdeploy.load.ledger import EndClass, Record
+from pytest_llmdeploy.load.spec import WorkerSpec
+
+PROGRESS_INTERVAL = 0.5
+OWNER_GONE = 3
+"""Exit code of a process whose owner has died."""
+
+
+class _Traffic(locust.User):
+    """A user that sends what the generator says."""
+
+    abstract = True
+    generator: Generator
+
+
+class _Arrivals(_Traffic):
+    """Open loop: one dispatcher that starts each request at its time."""
+
+    fixed_count = 1
+
+    @locust.task
+    def dispatch(self) -> None:
+        """Send the whole schedule."""
+        self.generator.run_schedule()
+        raise StopUser
+
+
+class _Asker(_Traffic):
+    """Closed loop: a user who waits for an answer before the next question."""
+
+    numbers: Any
+
+    @locust.task
+    def ask(self) -> None:
+        """Ask until the time is over."""
+        self.generator.run_user(self.numbers)
+        raise StopUser
+
+
+class Progress:
+    """Writes progress lines; a reader that has gone ends the process."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Write one line."""
+        try:
+            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+        except OSError:
+            os._exit(OWNER_GONE)
+
+
+def report(generator: Generator, progress: Progress) -> None:
+    """Tell the state of the run once."""
+    ttft, generator.ttft = generator.ttft, type(generator.ttft)()
+    progress.write(
+        {
+            "t": round(generator.now(), 3),
+            "intended": generator.intended,
+            "sent": generator.sent,
+            "ended": generator.ended,
+            "classes": dict(generator.classes),
+            "tokens": generator.tokens,
+            "ttft": ttft.to_json(),
+            "counts": generator.counts.to_json(),
+            "lag": generator.dispatch_lag.highest,
+            "memory_mb": round(memory_mb(), 1),
+            "files": open_files(),
+        }
+    )
+
+
+def _control(lines: Any, generator: Generator) -> None:
+    for line in lines:
+        command = json.loads(line)
+        if "stop" in command:
+            generator.stop(command["stop"])
+    os._exit(OWNER_GONE)
+
+
+def _locust_events(environment: Environment) -> Any:
+    """Return what fires Locust's own event for a request, so that its listeners see them."""
+
+    def fire(record: Record) -> None:
+        failed = record["class"] != EndClass.OK
+        sent = record.get("sent", record["at"])
+        environment.events.request.fire(  # type: ignore[no-untyped-call]
+            request_type="POST",
+            name=record.get("client", "chat"),
+            response_time=(record["end"] - sent) * 1000,
+            response_length=0,
+            exception=RuntimeError(record["class"]) if failed else None,
+            context={},
+        )
+
+    return fire
+
+
+def _users(generator: Generator) -> tuple[type[_Traffic], int]:
+    """Return the users of this process, and how many there are."""
+    _Traffic.generator = generator
+    if generator.traffic.open_loop:
+        return _Arrivals, 1
+    _Asker.numbers = generator.numbers()
+    spec = generator.spec
+    share, rest = divmod(generator.traffic.users, spec.count)
+    return _Asker, share + (spec.index < rest)
+
+
+def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
+    """Run the traffic of this process to its end."""
+    progress.write({"ready": os.getpid()})
+    start = json.loads(next(lines))["start"]
+    environment = Environment(events=locust.events)
+    generator = Generator(spec, start, _locust_events(environment))
+    gevent.spawn(_control, lines, generator)
+    gevent.signal_handler(signal.SIGTERM, generator.stop, "SIGTERM")
+    gevent.signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the owner's to handle
+    user, count = _users(generator)
+    environment.user_classes = [user]
+    runner = environment.create_local_runner()
+    gevent.sleep(max(start - time.monotonic(), 0))
+    watch = gevent.spawn(generator.watch_loop)
+    if count:
+        runner.start(count, spawn_rate=count)
+
+    def tell() -> None:
+        while True:
+            report(generator, progress)
+            gevent.sleep(PROGRESS_INTERVAL)
+
+    telling = gevent.spawn(tell)
+    while count and runner.user_count == 0 and runner.state not in ("stopped", "cleanup"):
+        gevent.sleep(0.01)
+    while runner.user_count:
+        gevent.sleep(0.02)
+    generator.drain()
+    gevent.killall([watch, telling])
+    report(generator, progress)
+    runner.quit()
+    return generator
+
+
+def raise_file_limit() -> None:
+    """Allow as many sockets as the system gives; library mode leaves the limit as it is."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """Run one process of a load run."""
+    progress = Progress(int(sys.argv[1]))
+    lines = iter(gevent.fileobject.FileObject(0, "rb", closefd=False))
+    spec = WorkerSpec.from_json(next(lines).decode())
+    raise_file_limit()
+    if spec.traffic.locustfile:
+        from pytest_llmdeploy.load.locustfile import generate_by_locustfile
+
+        generator = generate_by_locustfile(spec, lines, progress)
+    else:
+        generator = generate(spec, lines, progress)
+    result = {
+        "intended": generator.intended,
+        "records": generator.ended,
+        "classes": dict(generator.classes),
+        "stopped": generator.stopped,
+        "dispatch_lag": generator.dispatch_lag.to_json(),
+        "loop_lag": generator.loop_lag.to_json(),
+        "gaps": generator.gaps.to_json(),
+        "cpu": generator.cpu,
+        "memory_mb": memory_mb(),
+    }
+    path = Path(spec.result)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result), encoding="utf-8")
+    partial.replace(path)
+    sys.stdout.flush()
+    os._exit(0)  # Locust's own greenlets would keep the process for a while
+
+
+if __name__ == "__main__":
+    main()
