@@ -16,6 +16,8 @@ TRAFFIC = ("rate", "steps", "trace", "users", "locustfile")
 """Ways to say when requests are sent; a load run has one of them."""
 DEFAULT_USERS = 10
 DEFAULT_DURATION = 300.0
+SHORTEST_PROBE = 6.0
+"""Seconds of a capacity search's probe."""
 LOCUSTFILE_METRICS = frozenset({"e2e", "error_rate", "throughput"})
 """What Locust's own events tell."""
 
@@ -240,6 +242,11 @@ class LoadConfig(Section):
             raise ValueError(f"give one of {', '.join(TRAFFIC)}, not {' and '.join(ways)}")
         if self.find and ways != ["rate"]:
             raise ValueError("find: max_rate needs rate: where the search begins")
+        if self.find and self.duration < SHORTEST_PROBE:
+            raise ValueError(
+                f"find needs a duration of {SHORTEST_PROBE:g} s at least for each of its probes: "
+                "less does not show whether a backlog grows"
+            )
         if self.compare and self.compare.url and not self.open_loop:
             raise ValueError(
                 "two versions are compared under the same arrivals: give rate or steps"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.config.load import LoadConfig
+from pytest_llmdeploy.config.load import SHORTEST_PROBE, LoadConfig
 from pytest_llmdeploy.config.objectives import RATES, Objective
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.controller import Progress, TrafficResult
@@ -116,8 +116,8 @@ def _found(
     high = min(missed, default=None)
     low = max((each for each in passed if high is None or each < high), default=None)
     between = (
-        f"certainly more than {low:.3g}/s" if low is not None else "no rate is certain to hold"
-    ) + (f", certainly less than {high:.3g}/s" if high is not None else ", no limit was found")
+        f"{low:.3g}/s hold for certain" if low is not None else "no rate holds for certain"
+    ) + (f", {high:.3g}/s certainly do not" if high is not None else ", no limit was found")
     if rate is None:
         slowest = min(each.rate for each in probes)
         reason = f"the objectives were missed at {slowest:.3g}/s already"
@@ -214,6 +214,8 @@ class Prober:
         if drift.stable is False:
             verdict, met = Verdict.FAIL, False
             reason = f"not stable: {drift.slope:.2g} more in flight each second"
+        elif drift.stable is None and verdict is Verdict.PASS:
+            verdict, reason = Verdict.INCONCLUSIVE, "too short to see whether a backlog grows"
         spreads = counted.spreads
         return Probe(
             rate=rate,
@@ -248,7 +250,8 @@ class Prober:
             bad, n = count.bad + progress.in_flight, count.n + progress.in_flight
             verdicts.add(judge_share_anytime(bad, n, allowed, self._alpha)[0])
         # A queue takes its time to build up: no rate passes on its first seconds.
-        long_enough = progress.elapsed >= self._config.warmup + self._config.duration / 2
+        longest = max(self._config.duration / 2, SHORTEST_PROBE)
+        long_enough = progress.elapsed >= self._config.warmup + longest
         only_shares = len(self._objectives) == len(self._config.objectives)
         if long_enough and only_shares and verdicts == {Verdict.PASS}:
             return DECIDED

@@ -85,6 +85,8 @@ class TrafficResult:
     processes: int
     stopped: str | None = None
     """Why the run ended before its time."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the results should know."""
     lost: tuple[str, ...] = ()
     """What became of the processes that ended before their time."""
     dispatch_lag: Histogram = field(default_factory=Histogram)
@@ -394,6 +396,7 @@ def _unaccounted(
 
 def _join(whole: TrafficResult, part: dict[str, Any]) -> None:
     whole.stopped = whole.stopped or part["stopped"]
+    whole.notes += part["notes"]
     whole.dispatch_lag.merge(Histogram.from_json(part["dispatch_lag"]))
     whole.loop_lag.merge(Histogram.from_json(part["loop_lag"]))
     whole.gaps.merge(Histogram.from_json(part["gaps"]))

@@ -31,10 +31,8 @@ Ended = Callable[[Record], None]
 class Generator:
     """The load generator of one process."""
 
-    def __init__(
-        self, spec: WorkerSpec, start: float, on_end: Ended = lambda _record: None
-    ) -> None:
-        """`start` is the run's zero on time.monotonic; `on_end` hears of every ended request."""
+    def __init__(self, spec: WorkerSpec, start: float) -> None:
+        """`start` is the run's zero on time.monotonic."""
         self.spec = spec
         self.traffic = spec.traffic
         self.start = start
@@ -43,6 +41,8 @@ class Generator:
         self.sent = 0
         self.stopped: str | None = None
         """Why the run ended before its time."""
+        self.notes: list[str] = []
+        """What a reader of the results should know."""
         self.dispatch_lag = Histogram()
         self.loop_lag = Histogram()
         self.gaps = Histogram()
@@ -54,7 +54,8 @@ class Generator:
         objectives = self.traffic.parsed_objectives()
         self.counts = Counts(objectives, self.traffic.good, self.traffic.warmup)
         self._gap_limits = [each.limit for each in objectives if each.metric == "itl"]
-        self._on_end = on_end
+        self.on_end: Ended = lambda _record: None
+        """Hears of every request that has ended."""
         self._ledger = LedgerWriter(Path(spec.ledger))
         self._questions = Questions(self.traffic)
         connect = self.traffic.timeouts.connect
@@ -65,6 +66,12 @@ class Generator:
         # The remainder goes to the first processes, so that no share is lost.
         share, rest = divmod(self.traffic.max_in_flight, spec.count)
         self._most_open = max(1, share + (spec.index < rest))
+
+    def note_event(self, record: Record, end: EndClass, detail: str | None) -> None:
+        """Take a request that somebody else sent, when it has ended."""
+        self.intended += 1
+        self.sent += 1
+        self._record(record, end, detail)
 
     @property
     def in_flight(self) -> int:
@@ -251,7 +258,7 @@ class Generator:
             self.ttft.add(max(record["first"] - record["at"], 0.0))
         self.counts.add(record)
         self._ledger.write(record, now)
-        self._on_end(record)
+        self.on_end(record)
         most = self.traffic.max_tokens_total
         if most is not None and self.tokens * self.spec.count >= most:
             self.stop(f"the cap of {most} completion tokens was reached")

@@ -145,6 +145,7 @@ class LoadRun:
         traffic = replace(
             planned,
             targets=subject.targets,
+            host=subject.url,
             max_tokens_total=limits.tokens if limits else None,
         )
         kind = model_kind(traffic)
@@ -261,6 +262,7 @@ class LoadRun:
 
     def _describe(self, summary: dict[str, Any], result: TrafficResult, whole: Tally) -> None:
         """Put what was measured into the summary, whatever it is worth."""
+        summary["notes"] += result.notes
         late = lateness(result, self.config.max_dispatch_lag)
         lag = result.dispatch_lag
         summary |= whole.to_json(result.gaps)
@@ -346,7 +348,7 @@ class LoadRun:
 def comparable(traffic: TrafficSpec) -> dict[str, Any]:
     """Return the traffic as builtins, without addresses, keys and long lists."""
     data = asdict(traffic)
-    del data["targets"]
+    del data["targets"], data["host"]
     for name in ("trace", "prompts"):
         data[name] = _digest(data[name]) if data[name] else None
     parsed: dict[str, Any] = json.loads(json.dumps(data))  # tuples become lists, as when read back

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from pytest_llmdeploy.load.ledger import EndClass, Record
 from pytest_llmdeploy.load.spec import WorkerSpec
 
 PROGRESS_INTERVAL = 0.5
+Send = Callable[[Generator], None]
+"""Sends the traffic of this process; returns when nothing more is begun."""
 OWNER_GONE = 3
 """Exit code of a process whose owner has died."""
 
@@ -124,33 +127,45 @@ def _locust_events(environment: Environment) -> Any:
     return fire
 
 
-def _users(generator: Generator) -> tuple[type[_Traffic], int]:
-    """Return the users of this process, and how many there are."""
-    _Traffic.generator = generator
-    if generator.traffic.open_loop:
-        return _Arrivals, 1
-    _Asker.numbers = generator.numbers()
-    spec = generator.spec
-    share, rest = divmod(generator.traffic.users, spec.count)
-    return _Asker, share + (spec.index < rest)
+def _own_users(spec: WorkerSpec) -> Send:
+    """Return what sends the traffic that the spec describes."""
+
+    def send(generator: Generator) -> None:
+        environment = Environment(events=locust.events)
+        generator.on_end = _locust_events(environment)
+        _Traffic.generator = generator
+        _Asker.numbers = generator.numbers()
+        share, rest = divmod(spec.traffic.users, spec.count)
+        count = 1 if spec.traffic.open_loop else share + (spec.index < rest)
+        if not count:
+            return  # fewer users than processes
+        environment.user_classes = [_Arrivals if spec.traffic.open_loop else _Asker]
+        runner = environment.create_local_runner()
+        runner.start(count, spawn_rate=count)
+        runner.spawning_greenlet.join()
+        while runner.user_count:
+            gevent.sleep(0.02)
+        runner.quit()
+
+    return send
 
 
 def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
     """Run the traffic of this process to its end."""
+    if spec.traffic.locustfile:
+        from pytest_llmdeploy.load.locustfile import users_of_file
+
+        send = users_of_file(spec)
+    else:
+        send = _own_users(spec)
     progress.write({"ready": os.getpid()})
-    start = json.loads(next(lines))["start"]
-    environment = Environment(events=locust.events)
-    generator = Generator(spec, start, _locust_events(environment))
+    start: float = json.loads(next(lines))["start"]
+    generator = Generator(spec, start)
     gevent.spawn(_control, lines, generator)
     gevent.signal_handler(signal.SIGTERM, generator.stop, "SIGTERM")
     gevent.signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the owner's to handle
-    user, count = _users(generator)
-    environment.user_classes = [user]
-    runner = environment.create_local_runner()
     gevent.sleep(max(start - time.monotonic(), 0))
     watch = gevent.spawn(generator.watch_loop)
-    if count:
-        runner.start(count, spawn_rate=count)
 
     def tell() -> None:
         while True:
@@ -158,14 +173,10 @@ def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
             gevent.sleep(PROGRESS_INTERVAL)
 
     telling = gevent.spawn(tell)
-    while count and runner.user_count == 0 and runner.state not in ("stopped", "cleanup"):
-        gevent.sleep(0.01)
-    while runner.user_count:
-        gevent.sleep(0.02)
+    send(generator)
     generator.drain()
     gevent.killall([watch, telling])
     report(generator, progress)
-    runner.quit()
     return generator
 
 
@@ -183,17 +194,13 @@ def main() -> None:
     lines = iter(gevent.fileobject.FileObject(0, "rb", closefd=False))
     spec = WorkerSpec.from_json(next(lines).decode())
     raise_file_limit()
-    if spec.traffic.locustfile:
-        from pytest_llmdeploy.load.locustfile import generate_by_locustfile
-
-        generator = generate_by_locustfile(spec, lines, progress)
-    else:
-        generator = generate(spec, lines, progress)
+    generator = generate(spec, lines, progress)
     result = {
         "intended": generator.intended,
         "records": generator.ended,
         "classes": dict(generator.classes),
         "stopped": generator.stopped,
+        "notes": generator.notes,
         "dispatch_lag": generator.dispatch_lag.to_json(),
         "loop_lag": generator.loop_lag.to_json(),
         "gaps": generator.gaps.to_json(),

@@ -60,6 +60,8 @@ class TrafficSpec:
     """Seconds of closed-loop traffic."""
     think_time: float = 0.0
     locustfile: str | None = None
+    host: str = ""
+    """Address of the service, for the locustfile's users."""
     block: float | None = None
     """Seconds of one block, where two targets are compared in the order A B B A."""
     seed: int = 0
