@@ -52,6 +52,7 @@ def refusal(
 ) -> str | None:
     """Return why `stage` must not run against the environment; None when it may.
 
+    Load deploys nothing, so it needs no image; it needs caps of its own instead.
     `context` is the current context of the kubeconfig in use; None where there is none.
     """
     if not environment.protected or stage in READING_STAGES:
@@ -59,7 +60,10 @@ def refusal(
     missing = []
     if not names_stage(marker_expression, stage):
         missing.append(f"name the stage: -m {stage}")
-    if image is None:
+    if stage == "load":
+        if environment.load_limits is None:
+            missing.append(f"set environments.{environment_name}.load_limits: what it may cost")
+    elif image is None:
         missing.append("give the version to release: --llmdeploy-image REF")
     if environment.platform == "kubernetes" and context != environment.context:
         missing.append(
@@ -67,7 +71,8 @@ def refusal(
         )
     if not missing:
         return None
+    what = "so it takes no load" if stage == "load" else f"so {stage} changes nothing there"
     return (
-        f"the environment '{environment_name}' is protected, so {stage} changes nothing there. "
+        f"the environment '{environment_name}' is protected, {what}. "
         f"To run it: {'; '.join(missing)}"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmdeploy.collection.items import MissingItem, StageItem, shown_plainly
-from pytest_llmdeploy.errors import MissingExtraError
+from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.load.judging import seconds
 from pytest_llmdeploy.verdicts import Verdict
@@ -80,11 +80,16 @@ def _measure(
     judge: Callable[[Mapping[str, Any]], Measurement],
 ) -> Measurement:
     """Judge one thing of a run's summary; whoever asks first has the traffic sent."""
-    with assembly.explaining(loaded):
-        summary = run.summary()
+    path = str((run.folder / SUMMARY).relative_to(assembly.run.output))
+    try:
+        with assembly.explaining(loaded):
+            summary = run.summary()
+    except NotBegunError:
+        raise
+    except NotMeasuredError as error:
+        return Measurement(Verdict.ERROR, str(error), {"summary": path})
     judged = judge(summary)
-    path = (run.folder / SUMMARY).relative_to(assembly.run.output)
-    detail = {"summary": str(path), "classes": summary["classes"], **judged.detail}
+    detail = {"summary": path, "classes": summary["classes"], **judged.detail}
     return Measurement(judged.verdict, judged.reason, detail, partial(_explain, summary))
 
 

@@ -105,9 +105,12 @@ class Project:
         return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
 
     def variables(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the environment of a pytest run: ours, without what would change its course."""
+        """Return the environment of a pytest run: ours, without what would change its course.
+
+        The project's path in it tells `processes_of` the processes that the run started.
+        """
         kept = {key: value for key, value in os.environ.items() if key not in CLEARED}
-        return {**kept, "COLUMNS": "120", **(more or {})}
+        return {**kept, "COLUMNS": "120", "PROJECT": str(self.path), **(more or {})}
 
     def run(
         self, *arguments: str, env: Mapping[str, str] | None = None, cache: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,6 +127,27 @@ def test_refusal(
     assert all(refused(stage, True) is None for stage in READING_STAGES)
 
 
+def test_load_needs_its_name_and_caps_but_no_image() -> None:
+    keys: dict[str, Any] = {"url": "https://llm.example", "protected": True}
+    caps = {"requests": 100, "tokens": 1000, "seconds": 60}
+
+    def refused(expression: str, **more: Any) -> str | None:
+        environment = EnvironmentConfig.model_validate({**keys, **more})
+        return refusal(
+            "load", "prod", environment, marker_expression=expression, image=None, context=None
+        )
+
+    assert refused("load", load_limits=caps) is None
+    assert refused("", load_limits=caps) == (
+        "the environment 'prod' is protected, so it takes no load. "
+        "To run it: name the stage: -m load"
+    )
+    assert refused("load") == (
+        "the environment 'prod' is protected, so it takes no load. "
+        "To run it: set environments.prod.load_limits: what it may cost"
+    )
+
+
 CONFIG = """
 environments:
   local: {url: "{url}", protected: true}
@@ -167,20 +190,21 @@ def changes(project: Project) -> str:
 
 
 PROTECTED = "the environment 'local' is protected, so {stage} changes nothing there. To run it: "
+NO_LOAD = "the environment 'local' is protected, so it takes no load. To run it: "
+CAPS = "set environments.local.load_limits: what it may cost"
 
 
 def test_a_run_that_does_not_name_the_stage_skips_it(guarded: Project) -> None:
     done = guarded.run("-rs")
     assert (done.code, done.counts()) == (0, {"passed": 8, "skipped": 2}), done.out
-    for stage in ("canary", "load"):
-        reason = PROTECTED.format(stage=stage) + f"name the stage: -m {stage}; {IMAGE}"
-        assert reason in done.out
+    assert PROTECTED.format(stage="canary") + f"name the stage: -m canary; {IMAGE}" in done.out
+    assert NO_LOAD + f"name the stage: -m load; {CAPS}" in done.out
     stages = {item["stage"] for item in done.report["items"]}
     assert stages == {"health", "smoke", "gates"}
 
     done = guarded.run("-rs", "-m", "not smoke", "--llmdeploy-image=app:2")
     assert (done.code, done.counts()) == (0, {"passed": 4, "skipped": 2, "deselected": 4}), done.out
-    assert PROTECTED.format(stage="load") + "name the stage: -m load" in done.out
+    assert NO_LOAD + f"name the stage: -m load; {CAPS}" in done.out
     assert changes(guarded) == ""
 
 

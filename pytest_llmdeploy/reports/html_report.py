@@ -1,0 +1,72 @@
+"""``report.html``: the run for people, in one file that asks nothing of a network or a script."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from pytest_llmdeploy.reports.html.load_parts import profile, profile_name
+from pytest_llmdeploy.reports.html.markup import Html, join, tag, text
+from pytest_llmdeploy.reports.html.run_parts import attention, banner, gates, run_facts, stages
+from pytest_llmdeploy.reports.html.style import CSS
+from pytest_llmdeploy.reports.html.summary import Summary, read_summary
+from pytest_llmdeploy.reports.html.svg import HATCH
+from pytest_llmdeploy.reports.result import Event, RunResult
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
+"""No script, no request: what got into the page by mistake could not act either."""
+
+
+def page(result: RunResult) -> str:
+    """Return the page; summaries of load items are read from the run's folder."""
+    profiles = _profiles(result)
+    links = [
+        tag("a", f"Load: {profile_name(summary, items)}", href=f"#{anchor}")
+        for anchor, summary, items in profiles
+    ]
+    sections = [profile(summary, items, anchor) for anchor, summary, items in profiles]
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("title", f"{result.verdict}: llmdeploy {result.run_id}"),
+        tag("link", rel="icon", href="data:,"),
+        tag("style", Html(CSS)),
+    )
+    header = tag("header", tag("h1", f"llmdeploy run {result.run_id}"), banner(result))
+    main = tag(
+        "main",
+        run_facts(result),
+        tag("nav", *links, aria_label="Load profiles") if len(links) > 1 else "",
+        stages(result),
+        attention(result),
+        gates(result),
+        *sections,
+    )
+    about = (
+        f"pytest-llmdeploy {version('pytest-llmdeploy')}; the same run for machines: report.json"
+    )
+    body = tag("body", HATCH, header, main, tag("footer", about))
+    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), text("\n")])
+
+
+def _profiles(result: RunResult) -> list[tuple[str, Summary | str, list[Event]]]:
+    """Return each summary that load items name, read once, with an anchor and the items."""
+    named: dict[str, list[Event]] = {}
+    for event in result.events:
+        name = event["detail"].get("summary")
+        if event["stage"] == "load" and isinstance(name, str):
+            named.setdefault(name, []).append(event)
+    return [
+        (f"load-{number}", read_summary(result.output, name), items)
+        for number, (name, items) in enumerate(named.items(), 1)
+    ]
+
+
+def write_html(result: RunResult) -> None:
+    """Write report.html into the output folder, whole or not at all."""
+    path = result.output / "report.html"
+    partial = path.with_suffix(".html.partial")
+    partial.write_text(page(result), encoding="utf-8", errors="replace")
+    partial.replace(path)
