@@ -222,7 +222,7 @@ class Prober:
             verdict=verdict,
             met=met,
             n=counted.judged,
-            good=counted.classes["ok"] / counted.judged if counted.judged else None,
+            good=counted.judged_ok / counted.judged if counted.judged else None,
             ttft_p95=spreads["ttft"].quantile(0.95),
             e2e_p95=spreads["e2e"].quantile(0.95),
             in_flight_slope=drift.slope,

@@ -31,7 +31,7 @@ from pytest_llmdeploy.load.plan import (
     model_kind,
     traffic_of,
 )
-from pytest_llmdeploy.load.selfcheck import Check, check_generator, lateness
+from pytest_llmdeploy.load.selfcheck import Check, advice, check_generator, lateness
 from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
 
@@ -168,7 +168,7 @@ class LoadRun:
         if check is not None and check.reason:
             raise NotMeasuredError(
                 f"generator saturated at {check.rate:.3g} req/s: {check.reason}; "
-                f"use `processes: {processes * 2}`, or a machine of its own"
+                + advice(check.cpu, processes)
             )
         if config.find:
             self._find_capacity(summary, traffic, processes)
@@ -296,7 +296,7 @@ class LoadRun:
             rate = whole.intended / max(whole.duration, 1e-9)
             raise NotMeasuredError(
                 f"generator saturated at {rate:.3g} req/s: {late}; "
-                f"use `processes: {result.processes * 2}`, or a machine of its own"
+                + advice(result.cpu, result.processes)
             )
         if not whole.judged:
             raise NotMeasuredError("no request was judged: the traffic had none after its warm-up")

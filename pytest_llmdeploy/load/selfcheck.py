@@ -19,8 +19,12 @@ from pytest_llmdeploy.verdicts.histogram import Histogram
 MOCK_TTFT = 0.1
 MOCK_INTERVAL = 0.01
 """Seconds between two tokens of the mock, and so at most 100 tokens a second and stream."""
-MAX_TTFT_ERROR = 0.05
-"""Share by which the median time to the mock's first token may be off."""
+MAX_ERROR = 0.05
+"""Share of the strictest latency objective by which the generator's own times may be off."""
+LEAST_RATE = 10.0
+"""Requests per second of the check: fewer would be too few to tell."""
+BUSY_CPU = 0.6
+"""Share of one core; below it a late generator waits for a machine that others keep busy."""
 MAX_CPU = 0.9
 """Share of one core; beyond it the times of tokens are the generator's own."""
 LONGEST_ANSWER = 200
@@ -36,6 +40,8 @@ class Check:
     """Requests per second."""
     ttft_error: float | None
     """Share by which the median time to the first token was off; None where none was answered."""
+    ttft_error_seconds: float | None
+    """The same in seconds; what may be is 5 % of the strictest latency objective."""
     dispatch_lag_p99: float | None
     """Seconds."""
     cpu: float
@@ -91,7 +97,7 @@ def check_generator(
     traffic: TrafficSpec, seconds: float, folder: Path, processes: int, max_dispatch_lag: float
 ) -> Check:
     """Measure the generator for some seconds at the traffic's peak rate."""
-    rate = peak_rate(traffic)
+    rate = max(peak_rate(traffic), LEAST_RATE)
     least, most = (min(tokens, LONGEST_ANSWER) for tokens in traffic.output_tokens)
     with mock_server(most) as url:
         against_mock = replace(
@@ -113,10 +119,21 @@ def check_generator(
         )
         result = run_traffic(against_mock, folder, processes=processes)
     result.check_complete()
-    return _judged(result, rate, max_dispatch_lag)
+    return _judged(result, rate, max_dispatch_lag, tolerated_error(traffic, max_dispatch_lag))
 
 
-def _judged(result: TrafficResult, rate: float, max_dispatch_lag: float) -> Check:
+def tolerated_error(traffic: TrafficSpec, otherwise: float) -> float:
+    """Return the seconds by which times may be off without a verdict's depending on them."""
+    limits = [
+        objective.limit
+        for objective in traffic.parsed_objectives()
+        if objective.metric in ("ttft", "ttfr", "e2e", "queueing")
+    ]
+    limits += [limit for metric, limit in traffic.good.items() if metric != "tpot"]
+    return max(min(limits) * MAX_ERROR if limits else otherwise, MOCK_TTFT * MAX_ERROR)
+
+
+def _judged(result: TrafficResult, rate: float, max_dispatch_lag: float, tolerated: float) -> Check:
     times = Histogram()
     failed = 0
     for record in read_ledger(result.ledger):
@@ -125,14 +142,35 @@ def _judged(result: TrafficResult, rate: float, max_dispatch_lag: float) -> Chec
         elif "first" in record:
             times.add(max(record["first"] - record["at"], 0.0))
     median = times.quantile(0.5)
-    error = None if median is None else median / MOCK_TTFT - 1
+    error = None if median is None else median - MOCK_TTFT
     reason = lateness(result, max_dispatch_lag)
     if failed:
         reason = f"{failed} of {result.intended} requests to a mock failed"
-    elif error is not None and error > MAX_TTFT_ERROR:
-        reason = f"against a mock the median TTFT was {error:.0%} off ({MAX_TTFT_ERROR:.0%} may be)"
+    elif error is not None and error > tolerated:
+        reason = (
+            f"against a mock the median TTFT was {error * 1000:.0f} ms off "
+            f"({tolerated * 1000:.0f} ms may be, {MAX_ERROR:.0%} of the strictest objective)"
+        )
     lag = result.dispatch_lag.quantile(0.99)
-    return Check(rate, error, lag, result.cpu, "saturated" if reason else "ok", reason)
+    return Check(
+        rate=rate,
+        ttft_error=None if error is None else error / MOCK_TTFT,
+        ttft_error_seconds=error,
+        dispatch_lag_p99=lag,
+        cpu=result.cpu,
+        verdict="saturated" if reason else "ok",
+        reason=reason,
+    )
+
+
+def advice(cpu: float, processes: int) -> str:
+    """Return what to do about a generator that is late."""
+    if cpu < BUSY_CPU:
+        return (
+            f"it used {cpu:.0%} of a core, so it is the machine that is busy: "
+            "run it where less else runs"
+        )
+    return f"use `processes: {processes * 2}`, or a machine of its own"
 
 
 def lateness(result: TrafficResult, max_dispatch_lag: float) -> str | None:

@@ -84,7 +84,7 @@ class Tally:
         self.objectives = objectives
         self.warmup = warmup
         self.duration = duration
-        self.intended = self.judged = self.sent = 0
+        self.intended = self.judged = self.judged_ok = self.sent = 0
         self.classes: Counter[str] = Counter()
         self.details: Counter[tuple[str, str]] = Counter()
         self.versions: Counter[str] = Counter()
@@ -127,6 +127,7 @@ class Tally:
 
     def _add_judged(self, record: Record) -> None:
         self.judged += 1
+        self.judged_ok += record["class"] == EndClass.OK
         self.counts.add(record)
         for name, spread in self.spreads.items():
             try:
