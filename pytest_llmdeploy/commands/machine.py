@@ -24,11 +24,13 @@ OLDEST_PYTHON = (3, 11)
 CORE_PACKAGES = ("pytest", "pydantic", "ruamel.yaml", "httpx", "filelock", "rich")
 EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
+    "load": ("locust", "zstandard"),
     "local": ("starlette", "uvicorn", "prometheus-client", "xllamacpp"),
     "xdist": ("pytest-xdist",),
 }
 _PURPOSES = {
     "gates": "quality gates",
+    "load": "load runs",
     "local": "the reference service",
     "xdist": "spreading tests over processes (pytest -n)",
 }

@@ -28,6 +28,14 @@ gates:
         prompt: 'Answer with this JSON object and nothing else: {"status": "ok"}'
         # Text around the object is let pass here; the assertion is-json would not.
         assert: ['regex: "status"\\s*:\\s*"ok"']
+
+# Load: arrivals that do not wait for answers, and what must hold under them (pytest -m load).
+# load:
+#   steady:
+#     rate: 3                  # requests per second
+#     duration: 60             # 180 requests: enough for an error rate of 2 %
+#     max_tokens: 64
+#     objectives: [ttft_p95 <= 1 s, error_rate <= 2%]
 """
 _HEAD = """\
 # What a release of this service must show, as a pytest run:

@@ -70,6 +70,6 @@ def check_limits(
     requests = expected_arrivals(traffic) * traffic.turns * probes
     if requests > limits.requests:
         raise NotMeasuredError(
-            f"the run would send about {requests} requests; {key}.requests allows {limits.requests}"
+            f"the run would send {requests} requests; {key}.requests allows {limits.requests}"
         )
     return limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator
@@ -13,20 +14,36 @@ def arrivals(spec: TrafficSpec) -> Iterator[float]:
     """Yield the intended starts in seconds since the run's start, ascending.
 
     A renewal process of rate 1 (gaps constant, exponential, or gamma of mean 1) is mapped through
-    the inverse of the steps' cumulative rate, so ramps and steps keep the gaps' distribution.
+    the inverse of the steps' cumulative rate, so ramps and steps keep the gaps' distribution. It is
+    scaled to have exactly the expected number of arrivals: what a rate is judged by was sent.
     """
     if spec.trace:
         yield from spec.trace
         return
+    number = expected_arrivals(spec)
+    whole = sum(itertools.islice(_gaps(spec), number + 1))
+    scale = sum(_expected(step) for step in spec.steps) / whole
     gaps = _gaps(spec)
-    due, before, begun = next(gaps), 0.0, 0.0
+    due, before, begun, left = next(gaps) * scale, 0.0, 0.0, number
     for step in spec.steps:
-        expected = (step.rate + step.to) / 2 * step.duration
-        while due - before < expected:
+        expected = _expected(step)
+        while left and (due - before < expected or step is spec.steps[-1]):
             yield begun + _inverse(step, due - before)
-            due += next(gaps)
+            due += next(gaps) * scale
+            left -= 1
         before += expected
         begun += step.duration
+
+
+def expected_arrivals(spec: TrafficSpec) -> int:
+    """Return how many arrivals an open-loop schedule has; at least one."""
+    if spec.trace:
+        return len(spec.trace)
+    return max(1, round(sum(_expected(step) for step in spec.steps)))
+
+
+def _expected(step: Step) -> float:
+    return (step.rate + step.to) / 2 * step.duration
 
 
 def _gaps(spec: TrafficSpec) -> Iterator[float]:
@@ -48,10 +65,3 @@ def _inverse(step: Step, count: float) -> float:
     acceleration = (step.to - step.rate) / step.duration
     root = math.sqrt(max(step.rate**2 + 2 * acceleration * count, 0.0))
     return 2 * count / (step.rate + root) if count else 0.0
-
-
-def expected_arrivals(spec: TrafficSpec) -> int:
-    """Return how many arrivals an open-loop schedule has, on average where it is random."""
-    if spec.trace:
-        return len(spec.trace)
-    return math.ceil(sum((step.rate + step.to) / 2 * step.duration for step in spec.steps))

@@ -133,7 +133,7 @@ def test_load_goes_to_hosts_that_the_environment_names_alone(project: Project) -
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ("{requests: 79, tokens: 999, seconds: 9}", "would send about 80 requests"),
+        ("{requests: 79, tokens: 999, seconds: 9}", "would send 80 requests"),
         ("{requests: 99, tokens: 999, seconds: 1}", "would take 2 s of traffic"),
         ("{requests: 99, tokens: 40, seconds: 9}", "the cap of 40 completion tokens was reached"),
     ],
