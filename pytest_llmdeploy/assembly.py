@@ -137,22 +137,28 @@ class Assembly:
         """Return what health and smoke checks talk to."""
         return Target(self.service(loaded), loaded.service, loaded.root)
 
-    def load_run(self, loaded: LoadedConfig, name: str) -> LoadRun:
-        """Return one load run, ready to be asked; raise MissingExtraError."""
+    def load_run(
+        self, loaded: LoadedConfig, name: str, config: LoadConfig | None = None
+    ) -> LoadRun:
+        """Return one load run, ready to be asked; raise MissingExtraError.
+
+        `config` is for a run that the file does not have.
+        """
         try:
             from pytest_llmdeploy.load.run import LoadRun
         except ModuleNotFoundError as error:
             raise MissingExtraError(f"load '{name}'", "load", error.name or "zstandard") from None
         if find_spec("locust") is None:  # never imported in this process
             raise MissingExtraError(f"load '{name}'", "load", "locust")
+        config = config or loaded.load[name]
         return LoadRun(
             name=name,
-            config=loaded.load[name],
+            config=config,
             environment_name=loaded.environment_name,
             environment=loaded.environment,
             root=loaded.root,
             folder=self.run.prepare() / "records" / "load" / name,
-            subject=partial(self._load_subject, loaded, loaded.load[name]),
+            subject=partial(self._load_subject, loaded, config),
             redact=loaded.redactor,
             waiting=self.while_waiting,
         )

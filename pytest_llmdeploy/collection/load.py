@@ -90,7 +90,7 @@ def _measure(
         return Measurement(Verdict.ERROR, str(error), {"summary": path})
     judged = judge(summary)
     detail = {"summary": path, "classes": summary["classes"], **judged.detail}
-    return Measurement(judged.verdict, judged.reason, detail, partial(_explain, summary))
+    return Measurement(judged.verdict, judged.reason, detail, partial(explain, summary))
 
 
 def _objective(name: str, summary: Mapping[str, Any]) -> Measurement:
@@ -108,7 +108,7 @@ def _comparison(metric: str, summary: Mapping[str, Any]) -> Measurement:
     return Measurement(Verdict(found["verdict"]), found["reason"], {"comparison": found})
 
 
-def _explain(summary: Mapping[str, Any]) -> str:
+def explain(summary: Mapping[str, Any]) -> str:
     """Return what was sent and what became of it."""
     classes = ", ".join(f"{count} {end}" for end, count in summary["classes"].items())
     lines = [f"  traffic: {summary['traffic']} ({summary['model']})", f"  requests: {classes}"]

@@ -105,7 +105,7 @@ def _event(
     )
 
 
-_FIXTURES = frozenset({"llm_env", "llm_service", "llm_client", "gate"})
+_FIXTURES = frozenset({"llm_env", "llm_service", "llm_client", "llm_load", "gate"})
 _UNREACHABLE = {
     "openai": ("APIConnectionError",),
     "httpx": ("ConnectError", "ConnectTimeout"),

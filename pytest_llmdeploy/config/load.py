@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from pytest_llmdeploy.config.objectives import RATES, Objective, parse_objective
+from pytest_llmdeploy.config.objectives import RATES, SHARES, Objective, parse_objective
 from pytest_llmdeploy.config.section import Rate, Seconds, Section
 
-PerSecond = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+# The section itself refuses true for plain numbers, but does not look into unions.
+PerSecond = Annotated[
+    float, BeforeValidator(_no_boolean), Field(gt=0, le=100_000, allow_inf_nan=False)
+]
+NotNegative = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, allow_inf_nan=False)]
+SecondsOrNone = Annotated[Seconds | None, BeforeValidator(_no_boolean)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Weight = Annotated[int, Field(ge=0, le=1000)]
 TRAFFIC = ("rate", "steps", "trace", "users", "locustfile")
 """Ways to say when requests are sent; a load run has one of them."""
@@ -18,8 +38,12 @@ DEFAULT_USERS = 10
 DEFAULT_DURATION = 300.0
 SHORTEST_PROBE = 6.0
 """Seconds of a capacity search's probe."""
+FEWEST_TURNS = 10
+"""Blocks in which two versions can be compared at least: five of each."""
 LOCUSTFILE_METRICS = frozenset({"e2e", "error_rate", "throughput"})
 """What Locust's own events tell."""
+STREAM_METRICS = frozenset({"ttft", "ttfr", "tpot", "itl"})
+"""What only a stream shows."""
 
 
 def _objective(text: str) -> str:
@@ -27,6 +51,19 @@ def _objective(text: str) -> str:
 
 
 ObjectiveText = Annotated[str, AfterValidator(_objective)]
+
+
+def _range(given: tuple[int, ...]) -> tuple[int, ...]:
+    if len(given) != 2 or not 1 <= given[0] <= given[1]:
+        raise ValueError("expected [least, most] with 1 <= least <= most")
+    return given
+
+
+OutputTokens = Annotated[
+    Annotated[Whole, Field(ge=1), Tag("number")]
+    | Annotated[tuple[Whole, ...], AfterValidator(_range), Tag("range")],
+    Discriminator(lambda given: "range" if isinstance(given, list | tuple) else "number"),
+]
 
 
 class LoadLimits(Section):
@@ -101,11 +138,11 @@ class TimeoutsConfig(Section):
 class GoodConfig(Section):
     """What makes an answered request a good one, for the objective `goodput`."""
 
-    ttft: Seconds | None = None
+    ttft: SecondsOrNone = None
     """Longest time to the first token, in seconds."""
-    tpot: Seconds | None = None
+    tpot: SecondsOrNone = None
     """Longest mean time per output token after the first, in seconds."""
-    e2e: Seconds | None = None
+    e2e: SecondsOrNone = None
     """Longest time to the end of the answer, in seconds."""
 
     @model_validator(mode="after")
@@ -135,6 +172,8 @@ class CompareConfig(Section):
             raise ValueError(
                 "give one of baseline (an earlier record) and url (a version that is up)"
             )
+        if self.url and self.blocks < FEWEST_TURNS:
+            raise ValueError(f"two versions that take turns need blocks: {FEWEST_TURNS} at least")
         return self
 
     @field_validator("metrics")
@@ -142,11 +181,12 @@ class CompareConfig(Section):
     def _percentiles(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         if not metrics:
             raise ValueError("needs at least one entry")
-        for name in metrics:
-            objective = parse_objective(f"{name} <= 1")
-            if objective.percentile is None or objective.metric == "itl":
-                raise ValueError(f"'{name}' cannot be compared; write one such as ttft_p95")
-        return metrics
+        if any(name in (*SHARES, *RATES) or name.startswith("itl") for name in metrics):
+            raise ValueError("only percentiles of requests are compared, such as ttft_p95")
+        names = tuple(parse_objective(f"{name} <= 1").name for name in metrics)
+        if len(set(names)) < len(names):
+            raise ValueError("a metric stands there twice; its name is a test's name")
+        return names
 
 
 class LoadConfig(Section):
@@ -158,7 +198,7 @@ class LoadConfig(Section):
     """Stretches of different rates, and ramps, one after the other (open loop)."""
     trace: str | None = None
     """Recorded arrivals to replay: JSONL with `at` in seconds, or an earlier run's ledger."""
-    users: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    users: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     """Users who each wait for an answer before they ask again (closed loop)."""
     locustfile: str | None = None
     """A locustfile of your own, relative to this file; `users` then says how many."""
@@ -166,7 +206,7 @@ class LoadConfig(Section):
     """Seconds of traffic; steps and traces have their own."""
     arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
     """How the gaps between arrivals are distributed."""
-    burstiness: Annotated[float, Field(gt=0, le=100)] = 0.5
+    burstiness: Annotated[float, Field(ge=0.05, le=100)] = 0.5
     """Shape of gamma gaps: 1 is Poisson, below 1 comes in bursts."""
     think_time: NotNegative = 0.0
     """Seconds that a user takes before the next question or turn."""
@@ -178,7 +218,7 @@ class LoadConfig(Section):
     """Seconds at the beginning whose requests are sent and recorded, but not judged."""
     prompts: PromptsConfig = PromptsConfig()
     """What is asked."""
-    max_tokens: Annotated[int, Field(ge=1)] | tuple[int, int] = 64
+    max_tokens: OutputTokens = 64
     """Longest answer in tokens, or [least, most] to draw it from."""
     long_stream_tokens: int = Field(default=512, ge=1)
     """Longest answer of the long-stream clients, in tokens."""
@@ -196,7 +236,7 @@ class LoadConfig(Section):
     """Seconds after the last arrival until what is still open is cut."""
     processes: int = Field(default=1, ge=1, le=64)
     """Load generator processes."""
-    max_processes: int | None = Field(default=None, ge=1, le=64)
+    max_processes: Annotated[Whole, Field(ge=1, le=64)] | None = None
     """How many may be started where fewer do not keep up; default: `processes`."""
     self_check: NotNegative = 2.0
     """Seconds for which the generator is measured against a mock before the run; 0: not at all."""
@@ -206,7 +246,7 @@ class LoadConfig(Section):
     """What must hold; each is one test."""
     good: GoodConfig | None = None
     """What makes a request a good one, for goodput."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence with which an objective must hold, or be missed."""
     find: Literal["max_rate"] | None = None
     """Search the highest rate at which the objectives hold."""
@@ -233,60 +273,72 @@ class LoadConfig(Section):
     def output_tokens(self) -> tuple[int, int]:
         """Least and most tokens of an answer."""
         given = self.max_tokens
-        return (given, given) if isinstance(given, int) else given
+        return (given, given) if isinstance(given, int) else (given[0], given[1])
+
+    @field_validator("objectives")
+    @classmethod
+    def _each_metric_once(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        if not objectives:
+            raise ValueError("needs at least one entry, or nothing is judged")
+        names = [parse_objective(text).name for text in objectives]
+        if len(set(names)) < len(names):
+            raise ValueError("a metric stands there twice; its name is a test's name")
+        return objectives
 
     @model_validator(mode="after")
     def _traffic(self) -> LoadConfig:
         ways = [key for key in TRAFFIC if getattr(self, key) not in (None, ())]
         if len(ways) > 1 and set(ways) != {"users", "locustfile"}:
             raise ValueError(f"give one of {', '.join(TRAFFIC)}, not {' and '.join(ways)}")
-        if self.find and ways != ["rate"]:
+        if self.max_processes is not None and self.max_processes < self.processes:
+            raise ValueError("max_processes must be at least processes")
+        length = sum(step.duration for step in self.steps) or self.duration
+        if not self.trace and self.warmup >= length:
+            raise ValueError("warmup takes the whole traffic: nothing would be judged")
+        return self
+
+    @model_validator(mode="after")
+    def _search(self) -> LoadConfig:
+        if self.find is None:
+            if self.min_rate is not None:
+                raise ValueError("min_rate is what a search must find: it needs find: max_rate")
+            return self
+        if self.rate is None:
             raise ValueError("find: max_rate needs rate: where the search begins")
-        if self.find and self.duration < SHORTEST_PROBE:
+        if self.duration < SHORTEST_PROBE:
             raise ValueError(
                 f"find needs a duration of {SHORTEST_PROBE:g} s at least for each of its probes: "
                 "less does not show whether a backlog grows"
             )
-        if self.compare and self.compare.url and not self.open_loop:
-            raise ValueError(
-                "two versions are compared under the same arrivals: give rate or steps"
-            )
-        if self.find and self.compare:
+        if self.compare:
             raise ValueError("give find or compare; a comparison needs one given rate")
-        if self.rate and self.rate > self.max_rate:
-            raise ValueError(f"rate {self.rate:g} is above max_rate {self.max_rate:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _lengths(self) -> LoadConfig:
-        least, most = self.output_tokens
-        if not 1 <= least <= most:
-            raise ValueError("max_tokens: expected [least, most] with 1 <= least <= most")
-        if self.max_processes is not None and self.max_processes < self.processes:
-            raise ValueError("max_processes must be at least processes")
-        if not self.trace and not self.steps and self.warmup >= self.duration:
-            raise ValueError("warmup takes the whole duration: nothing would be judged")
+        for name, rate in (("rate", self.rate), ("min_rate", self.min_rate or 0.0)):
+            if rate > self.max_rate:
+                raise ValueError(f"{name} {rate:g} is above max_rate {self.max_rate:g}")
         return self
 
     @model_validator(mode="after")
     def _judgeable(self) -> LoadConfig:
-        if not self.objectives:
-            raise ValueError("objectives: needs at least one entry, or nothing is judged")
-        names = [objective.name for objective in self.parsed_objectives]
-        if len(set(names)) < len(names):
-            raise ValueError("objectives: a metric stands there twice; its name is a test's name")
-        if "goodput" in names and self.good is None:
-            raise ValueError("goodput needs good: the limits that make a request a good one")
         metrics = {objective.metric for objective in self.parsed_objectives}
+        if "goodput" in metrics and self.good is None:
+            raise ValueError("goodput needs good: the limits that make a request a good one")
+        if self.compare and self.compare.url and not self.open_loop:
+            raise ValueError(
+                "two versions are compared under the same arrivals: give rate, steps or trace"
+            )
+        if self.compare and self.compare.url and metrics & set(RATES):
+            raise ValueError("half of the traffic goes to the other version: judge no rate")
+        if self.compare:
+            metrics |= {name.rpartition("_p")[0] for name in self.compare.metrics}
         if self.locustfile and not metrics <= LOCUSTFILE_METRICS:
             beyond = ", ".join(sorted(metrics - LOCUSTFILE_METRICS))
             raise ValueError(
                 f"a locustfile's events do not tell {beyond}; "
                 f"they tell {', '.join(sorted(LOCUSTFILE_METRICS))}"
             )
-        if self.compare and self.compare.url and metrics & set(RATES):
-            raise ValueError("half of the traffic goes to the other version: judge no rate")
-        unseen = sorted(metrics & {"ttft", "ttfr", "tpot", "itl"})
+        if self.good:
+            metrics |= self.good.model_dump(exclude_none=True).keys()
+        unseen = sorted(metrics & STREAM_METRICS)
         if self.streamed == 0 and unseen:
             raise ValueError(f"without streams there is no {' or '.join(unseen)}")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ RATES = ("throughput", "token_throughput")
 """Answered requests, and tokens in them, per second."""
 _AT_MOST = frozenset({*LATENCIES, "error_rate"})
 _FORM = re.compile(
-    r"\s*(?P<name>[a-z_0-9]+?(_p(?P<percentile>\d{1,2}(\.\d{1,3})?))?)\s*"
+    r"\s*(?P<name>[a-z_0-9]+?(_p(?P<percentile>\d{1,3}(\.\d{1,3})?))?)\s*"
     r"(?P<operator><=|>=|==|<|>|=)\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>ms|s|%|/s)?\s*"
 )
 _UNITS = {"ms": 1e-3, "s": 1.0, "%": 1e-2, "/s": 1.0}
@@ -36,8 +37,9 @@ class Objective:
 
     @property
     def text(self) -> str:
-        """The objective in base units."""
-        return f"{self.name} {'<=' if self.at_most else '>='} {self.limit:g}"
+        """The objective in base units, as `parse_objective` reads it."""
+        number = f"{self.limit:.12f}".rstrip("0").rstrip(".")
+        return f"{self.name} {'<=' if self.at_most else '>='} {number}"
 
 
 def parse_objective(text: str) -> Objective:
@@ -56,12 +58,30 @@ def parse_objective(text: str) -> Objective:
     allowed = _units_of(metric)
     if unit is not None and unit not in allowed:
         raise ValueError(f"'{metric}' has no unit '{unit}'; it takes {' or '.join(allowed)}")
-    limit = number * _UNITS[unit] if unit else number
-    if metric in SHARES and limit > 1:
-        raise ValueError(f"'{metric}' is a share from 0 to 1: write {limit / 100:g} or {limit:g}%")
-    if percentile is not None and not 0 < percentile < 100:
-        raise ValueError("a percentile lies above 0 and below 100")
+    if percentile is not None:
+        if not 0 < percentile < 100:
+            raise ValueError("a percentile lies above 0 and below 100")
+        name = f"{metric}_p{percentile:g}"
+    limit = round(number * _UNITS[unit] if unit else number, 12)
+    _check_limit(metric, limit, at_most=at_most)
     return Objective(name, metric, percentile, at_most, limit)
+
+
+def _check_limit(metric: str, limit: float, *, at_most: bool) -> None:
+    """Refuse limits that cannot be missed, and those that cannot be met."""
+    if not math.isfinite(limit):
+        raise ValueError("the limit is larger than any number can be")
+    if metric in SHARES:
+        if limit > 1:
+            instead = f": write {limit / 100:g} or {limit:g}%" if limit <= 100 else ""
+            raise ValueError(f"'{metric}' is a share from 0 to 1{instead}")
+        if limit == (1 if at_most else 0):
+            raise ValueError(f"'{metric}' is never {'above 1' if at_most else 'below 0'}: no test")
+    elif limit == 0:
+        raise ValueError(
+            f"'{metric}' is {'never at most' if at_most else 'always at least'} 0: "
+            "give a limit above 0"
+        )
 
 
 def _units_of(metric: str) -> tuple[str, ...]:

@@ -59,8 +59,9 @@ def _time_per_token(record: Record) -> float | None:
         raise NoUsageError
     if tokens < 2:
         return None
-    begun = min(record[key] for key in ("first", "reason") if key in record)
-    return float(record["last"] - begun) / (tokens - 1)
+    begun: float = min(record[key] for key in ("first", "reason") if key in record)
+    ended: float = record["last"]
+    return (ended - begun) / (int(tokens) - 1)
 
 
 def is_good(record: Record, limits: Mapping[str, float]) -> bool:

@@ -64,7 +64,7 @@ def users_of_file(spec: WorkerSpec) -> Callable[[Generator], None]:
         stop_timeout=traffic.drain,
     )
     runner = environment.create_local_runner()
-    environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
+    _fire(environment.events.init, environment=environment, runner=runner, web_ui=None)
 
     def send(generator: Generator) -> None:
         _listen(environment, generator)
@@ -77,9 +77,9 @@ def users_of_file(spec: WorkerSpec) -> Callable[[Generator], None]:
         while generator.now() < traffic.duration and generator.stopped is None:
             gevent.sleep(min(0.05, max(traffic.duration - generator.now(), 0)))
         if generator.stopped is not None:
-            environment.stop_timeout = None
+            environment.stop_timeout = 0.0
         runner.stop()
-        environment.events.quitting.fire(environment=environment, reverse=True)
+        _fire(environment.events.quitting, environment=environment, reverse=True)
 
     return send
 
@@ -124,5 +124,9 @@ def _listen(environment: Environment, generator: Generator) -> None:
             "their tracebacks are in generator.log"
         )
 
-    environment.events.request.add_listener(on_request)
-    environment.events.user_error.add_listener(on_user_error)
+    environment.events.request.add_listener(on_request)  # type: ignore[no-untyped-call]
+    environment.events.user_error.add_listener(on_user_error)  # type: ignore[no-untyped-call]
+
+
+def _fire(event: Any, **arguments: Any) -> None:
+    event.fire(**arguments)

@@ -142,6 +142,7 @@ def _own_users(spec: WorkerSpec) -> Send:
         environment.user_classes = [_Arrivals if spec.traffic.open_loop else _Asker]
         runner = environment.create_local_runner()
         runner.start(count, spawn_rate=count)
+        assert runner.spawning_greenlet is not None
         runner.spawning_greenlet.join()
         while runner.user_count:
             gevent.sleep(0.02)

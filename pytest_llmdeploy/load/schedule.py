@@ -25,9 +25,9 @@ def arrivals(spec: TrafficSpec) -> Iterator[float]:
     scale = sum(_expected(step) for step in spec.steps) / whole
     gaps = _gaps(spec)
     due, before, begun, left = next(gaps) * scale, 0.0, 0.0, number
-    for step in spec.steps:
+    for place, step in enumerate(spec.steps, 1):
         expected = _expected(step)
-        while left and (due - before < expected or step is spec.steps[-1]):
+        while left and (due - before < expected or place == len(spec.steps)):
             yield begun + _inverse(step, due - before)
             due += next(gaps) * scale
             left -= 1

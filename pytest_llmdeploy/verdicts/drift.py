@@ -46,8 +46,10 @@ def judge_backlog(times: Sequence[float], in_flight: Sequence[float], rate: floa
     of the rate and the line rises by 4 requests or more. Stable means that no growth was shown, so
     a probe of a few seconds shows little. Simulated with one server of 20/s and random
     arrivals, 60 s at 1.2 times its capacity were not stable in 99.6 % of the runs (10 s in 81 %),
-    60 s at 0.7 times were stable in all of 10000, at 0.95 times in 97 %. Raises ValueError for samples that are not finite or not
-    in order, and a rate that is not above 0.
+    60 s at 0.7 times were stable in all of 10000, at 0.95 times in 97 %.
+
+    Raises ValueError for samples that are not finite or not in order, and a rate that is not
+    above 0.
     """
     if not 0 < rate < math.inf:
         raise ValueError(f"an arrival rate must be above 0, not {rate}")

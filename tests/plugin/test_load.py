@@ -329,3 +329,29 @@ load:
     assert found["low"] == 60
     assert found["high"] is None
     assert "the search ends at max_rate 60/s" in found["reason"]
+
+
+OWN_TEST = """
+import pytest
+
+SECTION = {"rate": 30, "duration": 2, "max_tokens": 3, "self_check": 0, "max_dispatch_lag": 2}
+
+@pytest.mark.load
+@pytest.mark.parametrize("objective", ["e2e_p50 <= 5 s", "e2e_p50 <= 0.1 ms"])
+def test_load(llm_load, objective):
+    summary = llm_load.check({**SECTION, "objectives": [objective]})
+    assert summary["classes"] == {"ok": 60}
+
+@pytest.mark.load
+def test_broken(llm_load):
+    llm_load.check({**SECTION, "objectives": ["ttft_p95 >= 1"]})
+"""
+
+
+def test_a_test_of_the_users_own_puts_load_on_the_service(project: Project) -> None:
+    project.config('environments: {local: {url: "{url}"}}\n')
+    project.write("test_own.py", OWN_TEST)
+    done = project.run("test_own.py")
+    assert (done.code, counted(done)) == (1, {"passed": 1, "failed": 1, "error": 1}), done.out
+    assert "e2e_p50 <= 0.0001 is missed" in done.out
+    assert "'ttft' takes <=, not >=" in done.out
