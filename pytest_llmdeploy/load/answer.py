@@ -9,7 +9,8 @@ from typing import Any
 from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.sse import EventParser
 
-LONGEST_DETAIL = 200
+LONGEST_DETAIL = 2000
+"""Characters of a failure's text; the ledger has fewer, cut once no secret is in it any more."""
 LARGEST_PLAIN = 16 << 20
 """Bytes of an answer in one piece; what is longer is no answer of a chat."""
 _DONE = "[DONE]"

@@ -26,6 +26,7 @@ from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, read_ledger
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
+from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
 START_DELAY = 0.2
@@ -36,6 +37,7 @@ STOP_TIMEOUT = 5.0
 OVERTIME = 30.0
 """Seconds after the run's last possible moment until a process counts as hung."""
 POLL_INTERVAL = 0.1
+NO_SECRETS = Redactor(())
 LEDGER = "ledger.jsonl.zst"
 LOG = "generator.log"
 
@@ -182,7 +184,7 @@ def run_traffic(
     *,
     processes: int = 1,
     directory: Path | None = None,
-    redact: Callable[[str], str] = lambda text: text,
+    redact: Redactor = NO_SECRETS,
     watch: Watch = lambda _progress: None,
 ) -> TrafficResult:
     """Send the traffic and return its complete ledger, in the new folder `folder`.
@@ -194,6 +196,7 @@ def run_traffic(
     specs = [
         WorkerSpec(
             traffic=traffic,
+            secrets=tuple(redact.secrets),
             ledger=str(folder / f"worker-{index}.jsonl.zst"),
             result=str(folder / f"worker-{index}.json"),
             index=index,
@@ -221,7 +224,7 @@ class _Conversation:
         traffic: TrafficSpec,
         workers: Sequence[_Worker],
         log: Path,
-        redact: Callable[[str], str],
+        redact: Redactor,
         watch: Watch,
     ) -> None:
         self.traffic = traffic

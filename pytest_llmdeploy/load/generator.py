@@ -21,8 +21,11 @@ from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
 from pytest_llmdeploy.load.questions import Questions
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import WorkerSpec
+from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
+LONGEST_DETAIL = 200
+"""Characters of a failure's text in the ledger."""
 LAG_INTERVAL = 0.02
 """Seconds between two looks at how late the loop wakes up."""
 Ended = Callable[[Record], None]
@@ -57,6 +60,7 @@ class Generator:
         self.on_end: Ended = lambda _record: None
         """Hears of every request that has ended."""
         self._ledger = LedgerWriter(Path(spec.ledger))
+        self._redact = Redactor(spec.secrets)
         self._questions = Questions(self.traffic)
         connect = self.traffic.timeouts.connect
         self._lines = [Line(target, connect) for target in self.traffic.targets]
@@ -214,7 +218,8 @@ class Generator:
             message = exchange(connection, request, answer, self.traffic.timeouts, sent)
             keep = not fresh
             if header := line.target.version_header:
-                record |= {"version": version} if (version := message.header(header)) else {}
+                version = self._redact(message.header(header))
+                record |= {"version": version} if version else {}
             return answer.verdict()
         finally:
             line.give(connection, keep=keep)
@@ -252,7 +257,7 @@ class Generator:
         record["end"] = round(now - self.start, 6)
         record["class"] = str(end)
         if detail:
-            record["detail"] = detail[:200]
+            record["detail"] = self._redact(detail)[:LONGEST_DETAIL]
         self.classes[str(end)] += 1
         if end is EndClass.OK and "first" in record:
             self.ttft.add(max(record["first"] - record["at"], 0.0))

@@ -34,6 +34,7 @@ from pytest_llmdeploy.load.plan import (
 from pytest_llmdeploy.load.selfcheck import Check, advice, check_generator, lateness
 from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
+from pytest_llmdeploy.redaction import Redactor
 
 FORMAT = 1
 SUMMARY = "summary.json"
@@ -69,7 +70,7 @@ class LoadRun:
     """Folder of the run's record."""
     subject: Callable[[], Subject]
     """Starts the service where need be; raises NotBegunError where it does not even work."""
-    redact: Callable[[str], str]
+    redact: Redactor
     waiting: Callable[[Callable[[], str]], None]
     """Called now and then with what makes a line about the run."""
 
@@ -129,9 +130,9 @@ class LoadRun:
         try:
             self._fill(summary)
         except NotBegunError as error:
-            summary["skipped"] = str(error)
+            summary["skipped"] = self.redact(str(error))
         except LLMDeployError as error:
-            summary["error"] = str(error)
+            summary["error"] = self.redact(str(error))
         return summary
 
     def _fill(self, summary: dict[str, Any]) -> None:
@@ -154,10 +155,12 @@ class LoadRun:
             "traffic": in_words(traffic),
             "service": {
                 "name": subject.name,
-                "url": subject.url,
+                "url": self.redact(subject.url),
                 "scripted": subject.scripted,
             },
-            "spec": comparable(traffic),
+            "spec": comparable(
+                replace(traffic, parameters=self.redact.deep(dict(traffic.parameters)))
+            ),
             "confidence": config.confidence,
             "events": [{"at": traffic.warmup, "label": "warm-up ends"}] if traffic.warmup else [],
         }

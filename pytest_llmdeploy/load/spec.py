@@ -114,6 +114,8 @@ class WorkerSpec:
     """One process's share of the traffic."""
 
     traffic: TrafficSpec
+    secrets: tuple[str, ...]
+    """Texts that must not reach the ledger."""
     ledger: str
     """File that it writes."""
     result: str
@@ -135,4 +137,5 @@ class WorkerSpec:
         traffic["timeouts"] = Timeouts(**traffic["timeouts"])
         for name in ("trace", "prompts", "output_tokens", "objectives"):
             traffic[name] = tuple(traffic[name])
+        data["secrets"] = tuple(data["secrets"])
         return replace(cls(**data), traffic=TrafficSpec(**traffic))

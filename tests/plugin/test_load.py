@@ -331,6 +331,39 @@ load:
     assert "the search ends at max_rate 60/s" in found["reason"]
 
 
+def test_no_secret_reaches_a_record_or_a_report(project: Project) -> None:
+    secret = "sk-live-0123456789abcdef"
+
+    def respond(request: bytes, _number: int) -> Iterator[Piece]:
+        if b"GET /" in request:
+            yield as_json({"data": [{"id": "m"}]})
+        key = request.split(b"uthorization: Bearer ")[1].split(b"\r\n")[0].decode()
+        text = f"{'x' * 180} {key} and {key}"
+        yield as_json({"error": {"message": text}}, "401 Unauthorized", f"x-version: {key}")
+
+    with RawServer(respond) as server:
+        project.config(
+            """
+service: {model: m, api_key: "${KEY}", version_header: x-version}
+smoke: {checks: []}
+environments: {local: {url: "URL"}}
+load:
+  steady: {rate: 20, duration: 1, self_check: 0, max_dispatch_lag: 2, streamed: 0,
+           parameters: {user: "${KEY}"}, objectives: ["e2e_p50 <= 5"]}
+""".replace("URL", server.url)
+        )
+        done = project.run("-m", "load", env={"KEY": secret})
+    assert done.code == 1, done.out
+    assert summary(done)["classes"] == {"http_4xx": 20}
+    folder = done.reports[0].parent
+    records = list(read_ledger(folder / "records/load/steady/ledger.jsonl.zst"))
+    texts = [done.out, json.dumps(records)]
+    texts += [path.read_text() for path in folder.rglob("*") if path.suffix in (".json", ".html")]
+    assert len(texts) > 4
+    for text in texts:
+        assert secret[:12] not in text
+
+
 OWN_TEST = """
 import pytest
 
