@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmdeploy.config import models
+from pytest_llmdeploy.config import load, models
 from pytest_llmdeploy.config.loader import load_config
+from pytest_llmdeploy.config.section import Section
 from pytest_llmdeploy.config.yaml_reader import read_yaml
 
 
@@ -26,12 +27,20 @@ def page(pytestconfig: pytest.Config) -> str:
         ("health", models.HttpCheck),
         ("smoke", models.SmokeCheck),
         ("gates", models.SuiteConfig),
+        ("load_limits", load.LoadLimits),
+        ("load", load.LoadConfig),
+        ("steps", load.RateStep),
+        ("prompts", load.PromptsConfig),
+        ("clients", load.ClientsConfig),
+        ("timeouts", load.TimeoutsConfig),
+        ("good", load.GoodConfig),
+        ("compare", load.CompareConfig),
         ("policy", models.PolicyConfig),
     ],
     ids=lambda pair: pair[0],
 )
 def test_each_table_has_the_keys_of_its_section(
-    page: str, heading_and_model: tuple[str, type[models.Section]]
+    page: str, heading_and_model: tuple[str, type[Section]]
 ) -> None:
     heading, model = heading_and_model
     section = re.split(r"^#+ ", page.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.M)[0]
