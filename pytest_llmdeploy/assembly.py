@@ -157,11 +157,17 @@ class Assembly:
             environment_name=loaded.environment_name,
             environment=loaded.environment,
             root=loaded.root,
-            folder=self.run.prepare() / "records" / "load" / name,
+            folder=self.run.prepare() / "records" / "load" / self._record_name(loaded, name),
             subject=partial(self._load_subject, loaded, config),
             redact=loaded.redactor,
             waiting=self.while_waiting,
         )
+
+    def _record_name(self, loaded: LoadedConfig, name: str) -> str:
+        """Return a folder's name; two files of one run can have load runs of the same name."""
+        if loaded is self.default:
+            return name
+        return f"{name}-{hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]}"
 
     def _load_subject(self, loaded: LoadedConfig, config: LoadConfig) -> Subject:
         """Return what load is put on; raise NotBegunError where it fails its smoke checks."""

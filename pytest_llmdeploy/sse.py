@@ -6,6 +6,9 @@ import codecs
 import io
 from collections.abc import Iterator
 
+_PREFIX = b"data: "
+_END = b"\n\n"
+
 
 class EventParser:
     """Collects the data of each event; comments and other fields are skipped.
@@ -18,13 +21,23 @@ class EventParser:
         self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
         self._rest: list[str] = []
         self._data: list[str] = []
+        self._between = False
+        """All that came so far ended with an event, so nothing before touches what comes next."""
 
-    def feed(self, piece: bytes, *, last: bool = False) -> Iterator[str]:
-        """Yield the events that `piece` completes.
+    def feed(self, piece: bytes, *, last: bool = False) -> list[str]:
+        """Return the events that `piece` completes.
 
         With `last` also the one that no empty line ended: the standard drops it, but a stream that
         forgot its last line break has said what it had to say.
         """
+        if self._between and piece.startswith(_PREFIX) and piece.endswith(_END) and not last:
+            # Most pieces of most streams are whole events of one line each: 5 times as fast.
+            events = piece[len(_PREFIX) : -len(_END)].split(_END + _PREFIX)
+            if piece.count(b"\n") == len(_END) * len(events) and b"\r" not in piece:
+                return [event.decode("utf-8", "replace") for event in events]
+        return list(self._feed(piece, last=last))
+
+    def _feed(self, piece: bytes, *, last: bool) -> Iterator[str]:
         *lines, rest = self._decoder.decode(piece, last).split("\n")
         for line in lines:
             yield from self._take("".join((*self._rest, line)))
@@ -33,6 +46,8 @@ class EventParser:
         if last:
             yield from self._take("".join(self._rest))
             yield from self._take("")
+        elif piece:
+            self._between = piece.endswith(b"\n") and not self._data
 
     def _take(self, line: str) -> Iterator[str]:
         field, _, value = line.partition(":")

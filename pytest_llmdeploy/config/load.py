@@ -25,12 +25,10 @@ def _no_boolean(value: object) -> object:
 
 
 # The section itself refuses true for plain numbers, but does not look into unions.
-PerSecond = Annotated[
-    float, BeforeValidator(_no_boolean), Field(gt=0, le=100_000, allow_inf_nan=False)
-]
-NotNegative = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, allow_inf_nan=False)]
-SecondsOrNone = Annotated[Seconds | None, BeforeValidator(_no_boolean)]
-Whole = Annotated[int, BeforeValidator(_no_boolean)]
+_NUMBER = BeforeValidator(_no_boolean)
+PerSecond = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False), _NUMBER]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER]
+SecondsOrNone = Annotated[Seconds | None, _NUMBER]
 Weight = Annotated[int, Field(ge=0, le=1000)]
 TRAFFIC = ("rate", "steps", "trace", "users", "locustfile")
 """Ways to say when requests are sent; a load run has one of them."""
@@ -54,14 +52,16 @@ ObjectiveText = Annotated[str, AfterValidator(_objective)]
 
 
 def _range(given: tuple[int, ...]) -> tuple[int, ...]:
-    if len(given) != 2 or not 1 <= given[0] <= given[1]:
-        raise ValueError("expected [least, most] with 1 <= least <= most")
+    if len(given) != 2 or given[0] > given[1]:
+        raise ValueError("expected [least, most] with least <= most")
     return given
 
 
 OutputTokens = Annotated[
-    Annotated[Whole, Field(ge=1), Tag("number")]
-    | Annotated[tuple[Whole, ...], AfterValidator(_range), Tag("range")],
+    Annotated[int, Field(ge=1), _NUMBER, Tag("number")]
+    | Annotated[
+        tuple[Annotated[int, Field(ge=1), _NUMBER], ...], AfterValidator(_range), Tag("range")
+    ],
     Discriminator(lambda given: "range" if isinstance(given, list | tuple) else "number"),
 ]
 
@@ -198,7 +198,7 @@ class LoadConfig(Section):
     """Stretches of different rates, and ramps, one after the other (open loop)."""
     trace: str | None = None
     """Recorded arrivals to replay: JSONL with `at` in seconds, or an earlier run's ledger."""
-    users: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    users: Annotated[int, Field(ge=1, le=10_000), _NUMBER] | None = None
     """Users who each wait for an answer before they ask again (closed loop)."""
     locustfile: str | None = None
     """A locustfile of your own, relative to this file; `users` then says how many."""
@@ -236,7 +236,7 @@ class LoadConfig(Section):
     """Seconds after the last arrival until what is still open is cut."""
     processes: int = Field(default=1, ge=1, le=64)
     """Load generator processes."""
-    max_processes: Annotated[Whole, Field(ge=1, le=64)] | None = None
+    max_processes: Annotated[int, Field(ge=1, le=64), _NUMBER] | None = None
     """How many may be started where fewer do not keep up; default: `processes`."""
     self_check: NotNegative = 2.0
     """Seconds for which the generator is measured against a mock before the run; 0: not at all."""

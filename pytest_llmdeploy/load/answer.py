@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from typing import Any
+
+import orjson
 
 from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.sse import EventParser
@@ -31,6 +32,7 @@ class Answer:
         "completion_tokens",
         "detail",
         "done",
+        "ended",
         "error",
         "finish_reason",
         "first",
@@ -63,6 +65,8 @@ class Answer:
         self.chunks = 0
         self.done = False
         """The stream said [DONE]."""
+        self.ended: float | None = None
+        """When [DONE] came, or the end of the message."""
         self.complete = False
         """The message came to its end as HTTP has it."""
         self.finish_reason: str | None = None
@@ -102,9 +106,14 @@ class Answer:
     def end(self, now: float, *, complete: bool) -> None:
         """Take the end of the body; `complete` where HTTP says that all of it came."""
         self.complete = complete
+        if self.ended is None:
+            self.ended = now
         if not self.plain:
+            before = self.malformed
             for event in self._events.feed(b"", last=True):
                 self._take_event(event, now)
+            if self.malformed != before:  # cut in the midst of its last event
+                self.malformed, self.complete = before, False
         elif self.status == 200 and complete:
             self._take_plain()
 
@@ -116,22 +125,27 @@ class Answer:
             return EndClass.MALFORMED, self.malformed
         if self.error is not None:
             return EndClass.ERROR_EVENT, self.error
+        if not (self.plain or self._wants_stream):
+            return EndClass.MALFORMED, "an event stream, which was not asked for"
         if self.plain and not self.complete:
-            return EndClass.TRUNCATED, f"the answer broke off after {len(self._body)} bytes"
+            return EndClass.TRUNCATED, f"the answer broke off {self.seen}"
         if self._wants_stream and not self.done:
             how = "ended without [DONE]" if self.complete else "broke off"
-            return EndClass.TRUNCATED, f"the stream {how} after {self._pieces}"
+            return EndClass.TRUNCATED, f"the stream {how} {self.seen}"
         if self.finish_reason is None:
-            return EndClass.TRUNCATED, f"no finish_reason after {self._pieces}"
+            return EndClass.TRUNCATED, f"the answer ended without a finish_reason {self.seen}"
         return EndClass.OK, None
 
     @property
-    def _pieces(self) -> str:
-        return f"{self.chunks} pieces of content"
+    def seen(self) -> str:
+        """How far the answer had come; few different texts, for failures are counted by them."""
+        if self.status is None:
+            return "before an answer began"
+        return "after some content" if self.chunks or self._body else "before any content"
 
     def _refused(self) -> tuple[EndClass, str | None]:
         status = self.status or 0
-        said = _error_text(bytes(self._body[:4096]))
+        said = _error_text(bytes(self._body[:4096])) or self.error
         detail = f"status {status}{': ' + said if said else ''}"[:LONGEST_DETAIL]
         if status == 429:
             return EndClass.HTTP_429, detail
@@ -140,11 +154,14 @@ class Answer:
         return (EndClass.HTTP_5XX if status >= 500 else EndClass.MALFORMED), detail
 
     def _take_event(self, event: str, now: float) -> None:
+        if self.done:
+            return
         if event == _DONE:
             self.done = True
+            self.ended = now
             return
         try:
-            data = json.loads(event)
+            data = orjson.loads(event)
         except (ValueError, RecursionError):
             self.malformed = self.malformed or f"an event that is no JSON: {event[:80]!r}"
             return
@@ -157,32 +174,39 @@ class Answer:
         if usage := data.get("usage"):
             self._take_usage(usage)
         choices = data.get("choices")
-        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-            self._take_choice(choices[0], choices[0].get("delta"), now)
+        if isinstance(choices, list) and choices:
+            self._take_choices(choices, now)
 
-    def _take_choice(self, choice: dict[str, Any], delta: Any, now: float | None) -> None:
+    def _take_choices(self, choices: list[Any], now: float) -> None:
+        content = thought = False
+        for choice in choices:
+            if isinstance(choice, dict):
+                said, thinks = self._take_choice(choice, choice.get("delta"))
+                content, thought = content or said, thought or thinks
+        if not (content or thought):
+            return
+        if self.last is not None:
+            self.gaps.append(now - self.last)
+        self.last = now
+        self.chunks += 1
+        if content and self.first is None:
+            self.first = now
+        if thought and self.reason is None:
+            self.reason = now
+
+    def _take_choice(self, choice: dict[str, Any], delta: Any) -> tuple[bool, bool]:
+        """Take one choice; return whether it has visible content, and whether reasoning."""
         reason = choice.get("finish_reason")
         if reason == "error":
             self.error = self.error or "finish_reason is 'error'"
         elif isinstance(reason, str):
             self.finish_reason = reason
         if not isinstance(delta, dict):
-            return
+            return False, False
         content = delta.get("content") or delta.get("tool_calls") or delta.get("refusal")
-        thought = delta.get("reasoning_content") or delta.get("reasoning")
-        if content and self.text is not None and isinstance(content, str):
+        if self.text is not None and isinstance(content, str) and not choice.get("index"):
             self.text.append(content)
-        if now is None or not (content or thought):
-            return
-        if self.last is not None:
-            self.gaps.append(now - self.last)
-        self.last = now
-        self.chunks += 1
-        if content:
-            if self.first is None:
-                self.first = now
-        elif self.reason is None:
-            self.reason = now
+        return bool(content), bool(delta.get("reasoning_content") or delta.get("reasoning"))
 
     def _take_plain(self) -> None:
         if self._wants_stream:
@@ -193,9 +217,9 @@ class Answer:
                 self.malformed = self.malformed or "status 200, but no event stream"
             return
         try:
-            data = json.loads(self._body)
+            data = orjson.loads(self._body)
             choice = data["choices"][0]
-            message = choice["message"]
+            message = {**choice["message"]}
         except (ValueError, RecursionError, LookupError, TypeError):
             said = _error_text(bytes(self._body[:4096]))
             if said:
@@ -206,7 +230,7 @@ class Answer:
             return
         if data.get("error"):
             self.error = _shortened(data["error"])
-        self._take_choice(choice, message, None)
+        self._take_choice(choice, message)
         self._take_usage(data.get("usage"))
 
     def _take_usage(self, usage: object) -> None:
@@ -227,7 +251,7 @@ def _count(value: object) -> int | None:
 def _error_text(body: bytes) -> str:
     """Return the message of an error in the API's shape; empty where it is none."""
     try:
-        data = json.loads(body)
+        data = orjson.loads(body)
     except (ValueError, RecursionError):
         return ""
     error = data.get("error") if isinstance(data, dict) else None

@@ -13,7 +13,7 @@ from pytest_llmdeploy.config.objectives import RATES, Objective
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.controller import Progress, TrafficResult
 from pytest_llmdeploy.load.counts import allowed_share
-from pytest_llmdeploy.load.judging import Judged
+from pytest_llmdeploy.load.judging import Judged, plain
 from pytest_llmdeploy.load.selfcheck import lateness
 from pytest_llmdeploy.load.spec import Step, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
@@ -100,7 +100,12 @@ def search(
             break
         else:
             rate = math.sqrt(low * high)
-        probes.append(probe(rate))
+        try:
+            probes.append(probe(rate))
+        except GeneratorLimitError as error:
+            if low is None:
+                raise
+            return _found(probes, low, most, least, f"the generator ends the search: {error}")
         if probes[-1].met:
             low = rate
         else:
@@ -109,24 +114,32 @@ def search(
 
 
 def _found(
-    probes: Sequence[Probe], rate: float | None, most: float, least: float | None
+    probes: Sequence[Probe],
+    rate: float | None,
+    most: float,
+    least: float | None,
+    ended: str | None = None,
 ) -> Capacity:
     passed = [each.rate for each in probes if each.verdict is Verdict.PASS]
     missed = [each.rate for each in probes if each.verdict is Verdict.FAIL]
     high = min(missed, default=None)
     low = max((each for each in passed if high is None or each < high), default=None)
     between = (
-        f"{low:.3g}/s hold for certain" if low is not None else "no rate holds for certain"
-    ) + (f", {high:.3g}/s certainly do not" if high is not None else ", no limit was found")
+        f"{plain(low)}/s hold for certain" if low is not None else "no rate holds for certain"
+    ) + (f", {plain(high)}/s certainly do not" if high is not None else ", no limit was found")
     if rate is None:
         slowest = min(each.rate for each in probes)
-        reason = f"the objectives were missed at {slowest:.3g}/s already"
+        reason = f"the objectives were missed at {plain(slowest)}/s already"
         verdict = Verdict.FAIL if least is not None and high is not None else Verdict.INCONCLUSIVE
         if least is not None and high is not None and high > least:
             verdict = Verdict.INCONCLUSIVE
         return Capacity(None, None, high, tuple(probes), verdict, reason)
-    limit = f" (the search ends at max_rate {most:g}/s)" if rate >= most else ""
-    reason = f"{rate:.3g} requests/s meet the objectives{limit}; {between}"
+    limit = f" (the search ends at max_rate {plain(most)}/s)" if rate >= most else ""
+    if rate < most and len(probes) == MOST_PROBES:
+        limit = f" (the search ends after {MOST_PROBES} probes)"
+    if ended:
+        limit = f" ({ended})"
+    reason = f"{plain(rate)} requests/s meet the objectives{limit}; {between}"
     verdict = Verdict.PASS if low is not None else Verdict.INCONCLUSIVE
     if least is not None:
         if low is not None and low >= least:
@@ -135,7 +148,7 @@ def _found(
             verdict = Verdict.FAIL
         else:
             verdict = Verdict.INCONCLUSIVE
-        reason += f"; min_rate is {least:g}/s"
+        reason += f"; min_rate is {plain(least)}/s"
     return Capacity(rate, low, high, tuple(probes), verdict, reason)
 
 
@@ -145,6 +158,10 @@ def longest_probe(config: LoadConfig) -> float:
 
 
 Send = Callable[[TrafficSpec, Path, Callable[[Progress], str | None]], TrafficResult]
+
+
+class GeneratorLimitError(NotMeasuredError):
+    """Give the generator more: it, and not the service, is too slow for a rate."""
 
 
 class Prober:
@@ -158,9 +175,10 @@ class Prober:
         self._objectives = [each for each in config.parsed_objectives if each.metric not in RATES]
         self._alpha = 1 - config.confidence
         self._number = 0
-        self.last: tuple[TrafficResult, Tally] | None = None
-        """The probe at the highest rate that met the objectives."""
-        self._last_rate = 0.0
+        self._tokens_left = traffic.max_tokens_total
+        self.best: tuple[float, TrafficResult, Tally] | None = None
+        """The probe at the highest rate that met the objectives; else the first."""
+        self._met_rate = 0.0
 
     def __call__(self, rate: float) -> Probe:
         """Send the traffic at `rate`; raise NotMeasuredError where the generator is too slow."""
@@ -177,22 +195,27 @@ class Prober:
             self._traffic,
             steps=(Step(rate, rate, duration),),
             seed=self._traffic.seed + self._number - 1,
+            max_tokens_total=self._tokens_left,
         )
         folder = self._folder / f"probe-{self._number:02}"
         result = self._send(traffic, folder, self._decided)
         result.check_complete()
         if late := lateness(result, config.max_dispatch_lag):
-            raise NotMeasuredError(f"generator saturated at {rate:.3g} req/s: {late}")
+            raise GeneratorLimitError(f"generator saturated at {plain(rate)} req/s: {late}")
         if result.stopped not in (None, DECIDED):
-            raise NotMeasuredError(f"the probe at {rate:.3g}/s was stopped: {result.stopped}")
+            raise NotMeasuredError(f"the probe at {plain(rate)}/s was stopped: {result.stopped}")
         window = min(duration, max(result.duration, config.warmup)) if result.stopped else duration
         counted = tally(result, config.parsed_objectives, traffic.good, config.warmup, window)
+        if self._tokens_left is not None:
+            self._tokens_left = max(self._tokens_left - counted.tokens["completion"], 1)
         judged = [
             counted.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
         ]
         probe = self._probe(rate, result, counted, judged, window)
-        if probe.met and rate >= self._last_rate:
-            self.last, self._last_rate = (result, counted), rate
+        if self.best is None or (probe.met and rate >= self._met_rate):
+            self.best = (rate, result, counted)
+        if probe.met:
+            self._met_rate = max(self._met_rate, rate)
         return probe
 
     def _probe(
@@ -213,7 +236,7 @@ class Prober:
         reason = next((each.reason for each in judged if each.verdict is verdict), "")
         if drift.stable is False:
             verdict, met = Verdict.FAIL, False
-            reason = f"not stable: {drift.slope:.2g} more in flight each second"
+            reason = f"not stable: {plain(drift.slope or 0.0, 2)} more in flight each second"
         elif drift.stable is None and verdict is Verdict.PASS:
             verdict, reason = Verdict.INCONCLUSIVE, "too short to see whether a backlog grows"
         spreads = counted.spreads

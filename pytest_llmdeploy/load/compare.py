@@ -22,7 +22,7 @@ from pytest_llmdeploy.verdicts.histogram import Histogram
 RESAMPLES = 2000
 SUMMARY = "summary.json"
 LEDGER = "ledger.jsonl.zst"
-FREE = frozenset({"targets", "objectives", "good", "drain", "max_tokens_total", "block"})
+FREE = frozenset({"targets", "objectives", "good", "drain", "max_tokens_total"})
 """What may differ between comparable runs: it does not change what is sent, or when."""
 
 
@@ -77,21 +77,23 @@ def compare_with_record(
     """Compare a run with the record in `folder`; raise NotMeasuredError where it cannot be."""
     try:
         earlier = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        theirs, window = earlier["spec"], earlier["window"]
-        error = earlier["error"]
-        if not (folder / LEDGER).is_file():
-            raise ValueError(f"it has no {LEDGER}")
-    except (OSError, ValueError, LookupError, TypeError) as problem:
+        why_not = earlier["error"] or earlier["skipped"]
+        if earlier.get("capacity"):
+            why_not = "it was a search of the highest rate"
+        if not why_not:
+            theirs, (begun, ended) = dict(earlier["spec"]), earlier["window"]
+            if not (folder / LEDGER).is_file():
+                raise ValueError(f"it has no {LEDGER}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
         raise NotMeasuredError(f"{folder} is no record of a load run: {problem}") from problem
-    if error:
-        raise NotMeasuredError(f"the baseline in {folder} was no measurement: {error}")
+    if why_not:
+        raise NotMeasuredError(f"the baseline in {folder} was no measurement: {why_not}")
     different = sorted(key for key in {*spec, *theirs} - FREE if spec.get(key) != theirs.get(key))
     if different:
         raise NotMeasuredError(
             f"not comparable with {folder}: {', '.join(different)} differed there; "
             "compare runs of the same traffic"
         )
-    begun, ended = window
     width = (ended - begun) / config.blocks
     found = []
     for name in config.metrics:

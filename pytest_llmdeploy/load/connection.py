@@ -2,19 +2,24 @@
 
 Libraries read streams in blocks, or wait for lines in layers above the socket; both show in the
 times of tokens. Here a piece is stamped as soon as the socket has it; llhttp, by way of Locust's
-own geventhttpclient, takes the message apart. Sockets are gevent's where it is patched in.
+own geventhttpclient, takes the message apart. Waiting is gevent's, whether it is patched in or not:
+one watcher a connection and one timer an exchange, for a timer each read cost a third of its time.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from gevent import Timeout, get_hub
 from geventhttpclient.response import HTTPParseError, HTTPResponse
 
 from pytest_llmdeploy.load.answer import Answer
@@ -22,8 +27,14 @@ from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.load.spec import Target, Timeouts
 
 BLOCK = 1 << 16
+_READ = 1
+"""libev's flag for a descriptor from which can be read."""
 AFTER_DONE = 1.0
 """Seconds that a stream has to end its message after [DONE], for the connection's reuse."""
+
+
+OUR_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
+"""Why this machine makes no connection, whatever the service does."""
 
 
 class ExchangeError(Exception):
@@ -33,6 +44,10 @@ class ExchangeError(Exception):
         super().__init__(detail)
         self.end = end
         self.detail = detail
+
+
+class OwnLimitError(Exception):
+    """The load generator's own machine has no more sockets or ports to give."""
 
 
 class _Message(HTTPResponse):
@@ -58,6 +73,13 @@ class Connection:
         self.socket = sock
         self.exchanges = 0
         self.reusable = False
+        self._message = _Message()
+        self._pending = sock.pending if isinstance(sock, ssl.SSLSocket) else None
+        self._readable = get_hub().loop.io(sock.fileno(), _READ)
+
+    def header(self, name: str) -> str:
+        """Return a header of the latest answer; empty where it has none, or did not begin."""
+        return self._message.header(name) if self._message.headers_complete else ""
 
     def is_open(self) -> bool:
         """Return whether the other side has neither closed nor sent what nobody asked for."""
@@ -72,7 +94,153 @@ class Connection:
 
     def close(self) -> None:
         """Close it."""
+        self._readable.close()
         self.socket.close()
+
+    def send(self, request: bytes, timeout: float) -> None:
+        """Send the bytes of a request; raise OSError."""
+        self._message = _Message()
+        self.reusable = False
+        self.exchanges += 1
+        self.socket.settimeout(timeout)
+        try:
+            self.socket.sendall(request)
+        finally:
+            self.socket.settimeout(0.0)
+
+    def receive(self) -> bytes:
+        """Wait for bytes and return them, none at the connection's end; raise OSError."""
+        while True:
+            # Waits first: a read that has nothing to read costs as much as one that has.
+            if self._pending is None or not self._pending():
+                get_hub().wait(self._readable)
+            try:
+                return self.socket.recv(BLOCK)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue
+
+    def settle(self) -> None:
+        """Read what is left of the latest answer after its [DONE], so that another may follow."""
+        message = self._message
+        if not message.message_complete:
+            with suppress(OSError, HTTPParseError), Timeout(AFTER_DONE, exception=False):
+                while not message.message_complete and (data := self.receive()):
+                    message.feed(data)
+        self.reusable = message.message_complete and not message.should_close()
+
+    def exchange(self, request: bytes, answer: Answer, timeouts: Timeouts, sent: float) -> None:
+        """Send the request and read its answer; raise ExchangeError where it has none.
+
+        `sent` is the moment from which timeouts count, by time.monotonic. Returns as soon as the
+        answer is whole; `settle` reads what HTTP has to say after that.
+        """
+        alarm = Alarm(answer, timeouts, sent)
+        refused: OSError | None = None
+        try:
+            self.send(request, alarm.left())
+        except TimeoutError as error:
+            raise ExchangeError(*alarm.verdict()) from error
+        except OSError as error:
+            refused = error  # an answer may be there all the same: "too large", say
+        try:
+            while self._take(answer, alarm):
+                pass
+        except OSError as error:
+            raise _broken(answer, refused or error) from error
+        finally:
+            alarm.cancel()
+
+    def _take(self, answer: Answer, alarm: Alarm) -> bool:
+        """Take what comes next; return whether more of the answer is to come."""
+        message = self._message
+        alarm.set()
+        try:
+            data = self.receive()
+        except Timeout as timeout:
+            if not alarm.is_due(timeout):
+                return True
+            raise ExchangeError(*alarm.verdict()) from timeout
+        alarm.heard = now = time.monotonic()
+        wrong: HTTPParseError | None = None
+        try:
+            message.feed(data)
+        except HTTPParseError as error:
+            wrong = error
+        if message.headers_complete and answer.status is None and message.get_code() >= 200:
+            encoding = message.header("content-encoding")
+            answer.begin(message.get_code(), message.header("content-type"), encoding)
+        if message.pieces:
+            piece = b"".join(message.pieces)
+            message.pieces.clear()
+            answer.feed(piece, now)
+        if data and wrong is not None and not answer.done:
+            raise ExchangeError(EndClass.MALFORMED, f"no HTTP: {wrong.args[0]}") from wrong
+        if data and not (message.message_complete and answer.status is not None):
+            return not answer.done
+        if answer.status is None:
+            kept = " a kept connection" if self.exchanges > 1 else ""
+            raise ExchangeError(EndClass.RESET, f"closed{kept} before an answer began")
+        answer.end(now, complete=message.message_complete)
+        return False
+
+
+class Alarm:
+    """The timeouts of one exchange, with one timer that is set anew only where it must."""
+
+    def __init__(self, answer: Answer, timeouts: Timeouts, sent: float) -> None:
+        self._answer = answer
+        self._timeouts = timeouts
+        self._sent = sent
+        self.heard = sent
+        """When something came last."""
+        self._timer: Timeout | None = None
+        self._timer_at = math.inf
+
+    def _deadline(self) -> tuple[float, EndClass]:
+        """Return when to give up next, and what that would be."""
+        total = self._sent + self._timeouts.total
+        answer = self._answer
+        if answer.chunks or (answer.plain and answer.status is not None):
+            deadline, end = self.heard + self._timeouts.idle, EndClass.IDLE_TIMEOUT
+        else:
+            deadline, end = self._sent + self._timeouts.first_token, EndClass.FIRST_TOKEN_TIMEOUT
+        return (total, EndClass.TOTAL_TIMEOUT) if total <= deadline else (deadline, end)
+
+    def left(self) -> float:
+        """Return the seconds until giving up; more than none."""
+        return max(self._deadline()[0] - time.monotonic(), 1e-4)
+
+    def set(self) -> None:
+        """See to a Timeout in this greenlet at the deadline, or before it."""
+        if self._deadline()[0] < self._timer_at:
+            self.cancel()
+            self._timer_at = self._deadline()[0]
+            self._timer = Timeout.start_new(self.left())
+
+    def cancel(self) -> None:
+        """Let no Timeout come."""
+        if self._timer is not None:
+            self._timer.close()
+        self._timer, self._timer_at = None, math.inf
+
+    def is_due(self, timeout: Timeout) -> bool:
+        """Return whether it is time to give up; raise a Timeout that is somebody else's."""
+        if timeout is not self._timer:
+            raise timeout
+        self.cancel()
+        return self._deadline()[0] <= time.monotonic()
+
+    def verdict(self) -> tuple[EndClass, str]:
+        """Return what giving up now is, and why."""
+        end = self._deadline()[1]
+        timeouts = self._timeouts
+        return end, {
+            EndClass.IDLE_TIMEOUT: f"nothing more within timeouts.idle ({timeouts.idle:g} s)",
+            EndClass.FIRST_TOKEN_TIMEOUT: (
+                f"no content within timeouts.first_token ({timeouts.first_token:g} s)"
+            ),
+            EndClass.TOTAL_TIMEOUT: f"not whole within timeouts.total ({timeouts.total:g} s)",
+        }[end]
 
 
 class Line:
@@ -86,11 +254,13 @@ class Line:
         self._tls = _tls(target) if address.scheme == "https" else None
         self._idle: list[Connection] = []
         path = address.path or "/"
+        if address.query:
+            path += f"?{address.query}"
         self._head = _head(path, address.netloc.rpartition("@")[2], target.headers)
         self.target = target
 
     def take(self, *, fresh: bool) -> Connection:
-        """Return a kept connection, or open one; raise ExchangeError."""
+        """Return a kept connection, or open one; raise ExchangeError, or OwnLimitError."""
         while self._idle and not fresh:
             connection = self._idle.pop()
             if connection.is_open():
@@ -99,11 +269,15 @@ class Line:
         return self._open()
 
     def give(self, connection: Connection, *, keep: bool) -> None:
-        """Take a connection back."""
-        if keep and connection.reusable:
-            self._idle.append(connection)
-        else:
-            connection.close()
+        """Take a connection back after an exchange; one that is kept is settled first."""
+        try:
+            if keep:
+                connection.settle()
+        finally:
+            if keep and connection.reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
     def request(self, body: Mapping[str, Any], *, close: bool) -> bytes:
         """Return the bytes of a request."""
@@ -112,103 +286,29 @@ class Line:
         return b"%scontent-length: %d\r\n%s\r\n%s" % (self._head, len(content), end, content)
 
     def _open(self) -> Connection:
+        deadline = time.monotonic() + self._connect_timeout
         try:
             sock = socket.create_connection((self._host, self._port), self._connect_timeout)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", None) in OUR_LIMITS:
+                raise OwnLimitError(_why(error)) from error
             raise ExchangeError(EndClass.CONNECT, f"cannot connect: {_why(error)}") from error
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
+                sock.settimeout(max(deadline - time.monotonic(), 1e-4))
                 sock = self._tls.wrap_socket(sock, server_hostname=self._host)
         except OSError as error:
             sock.close()
             raise ExchangeError(EndClass.CONNECT, f"no TLS session: {_why(error)}") from error
+        except BaseException:
+            sock.close()
+            raise
         return Connection(sock)
 
 
-def exchange(
-    connection: Connection, request: bytes, answer: Answer, timeouts: Timeouts, sent: float
-) -> _Message:
-    """Send the request and read its answer to the end; raise ExchangeError where it has none.
-
-    `sent` is the moment from which timeouts count, by time.monotonic.
-    """
-    message = _Message()
-    connection.reusable = False
-    connection.exchanges += 1
-    sock = connection.socket
-    try:
-        sock.settimeout(timeouts.connect)
-        sock.sendall(request)
-    except OSError as error:
-        raise ExchangeError(EndClass.RESET, f"while sending: {_why(error)}") from error
-    now, done_at = sent, None
-    while True:
-        end, deadline = _deadline(answer, message, timeouts, sent=sent, now=now, done_at=done_at)
-        try:
-            sock.settimeout(max(deadline - time.monotonic(), 1e-4))
-            data = sock.recv(BLOCK)
-        except TimeoutError as error:
-            if done_at is not None:
-                return message
-            raise ExchangeError(end, f"nothing more after {now - sent:.3f} s") from error
-        except OSError as error:
-            if done_at is not None:
-                return message
-            raise ExchangeError(EndClass.RESET, _why(error)) from error
-        now = time.monotonic()
-        _parse(message, data)
-        if message.headers_complete and answer.status is None and message.get_code() >= 200:
-            encoding = message.header("content-encoding")
-            answer.begin(message.get_code(), message.header("content-type"), encoding)
-        if message.pieces:
-            piece = b"".join(message.pieces)
-            message.pieces.clear()
-            answer.feed(piece, now)
-        if answer.done and done_at is None:
-            done_at = now
-        if not data or (message.message_complete and message.get_code() >= 200):
-            return _ended(connection, message, answer, now, closed=not data)
-
-
-def _deadline(
-    answer: Answer,
-    message: _Message,
-    timeouts: Timeouts,
-    *,
-    sent: float,
-    now: float,
-    done_at: float | None,
-) -> tuple[EndClass, float]:
-    """Return when to give up next, and what that would be."""
-    if done_at is not None:
-        return EndClass.OK, done_at + AFTER_DONE
-    total = sent + timeouts.total
-    begun = answer.chunks or (answer.plain and message.headers_complete)
-    end = EndClass.IDLE_TIMEOUT if begun else EndClass.FIRST_TOKEN_TIMEOUT
-    deadline = now + timeouts.idle if begun else sent + timeouts.first_token
-    return (EndClass.TOTAL_TIMEOUT, total) if total <= deadline else (end, deadline)
-
-
-def _parse(message: _Message, data: bytes) -> None:
-    try:
-        message.feed(data)
-    except HTTPParseError as error:
-        if data:
-            raise ExchangeError(EndClass.MALFORMED, f"no HTTP: {error}") from error
-        # The end of a connection in the midst of a message; `_ended` says so.
-
-
-def _ended(
-    connection: Connection, message: _Message, answer: Answer, now: float, *, closed: bool
-) -> _Message:
-    if answer.status is None:
-        kept = " a kept connection" if connection.exchanges > 1 else ""
-        raise ExchangeError(EndClass.RESET, f"closed{kept} before an answer began")
-    framed = message.header("content-length") or message.header("transfer-encoding")
-    answer.end(now, complete=message.message_complete or (closed and not framed))
-    connection.reusable = not closed and not message.should_close()
-    return message
+def _broken(answer: Answer, error: OSError) -> ExchangeError:
+    return ExchangeError(EndClass.RESET, f"{_why(error)} {answer.seen}")
 
 
 def _head(path: str, host: str, headers: Mapping[str, str]) -> bytes:
@@ -231,7 +331,7 @@ def _tls(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _why(error: OSError) -> str:
+def _why(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
-    return error.strerror or str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

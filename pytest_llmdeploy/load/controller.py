@@ -1,8 +1,6 @@
 """Runs load generator processes, and accounts for every request that they were to send.
 
-The processes are this module's alone: each in a process group of its own, told what to do over
-stdin, heard over a pipe, ended by SIGTERM and then SIGKILL whatever happens here. One that ends
-without its result is lost, and so is the run: half a load is no measurement.
+A process that ends without its result is lost, and so is the run: half a load is no measurement.
 """
 
 from __future__ import annotations
@@ -10,32 +8,30 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, read_ledger
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
+from pytest_llmdeploy.load.worker import Worker, end_all
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
 START_DELAY = 0.2
 """Seconds between the last process's being ready and the run's start."""
 START_TIMEOUT = 60.0
-STOP_TIMEOUT = 5.0
-"""Seconds that a process has after SIGTERM to complete its ledger."""
 OVERTIME = 30.0
-"""Seconds after the run's last possible moment until a process counts as hung."""
+"""Seconds after the run's last possible moment, or a stop, until a process counts as hung."""
+SILENCE = 30.0
+"""Seconds without a report, of which there are two a second, until a process counts as hung."""
 POLL_INTERVAL = 0.1
 NO_SECRETS = Redactor(())
 LEDGER = "ledger.jsonl.zst"
@@ -108,76 +104,6 @@ class TrafficResult:
             raise NotMeasuredError("; ".join(self.lost))
 
 
-class _Worker:
-    """One load generator process."""
-
-    def __init__(self, spec: WorkerSpec, directory: Path) -> None:
-        self.spec = spec
-        read, write = os.pipe()
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-X", "faulthandler"),
-                *("-m", "pytest_llmdeploy.load.runner", str(write)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(write,),
-            cwd=directory,
-            start_new_session=True,
-        )
-        os.close(write)
-        self.progress: IO[bytes] = os.fdopen(read, "rb", buffering=0)
-        self.rest = b""
-        self.latest: dict[str, Any] = {}
-        self.ttft = Histogram()
-        self.ready = False
-        self.result: dict[str, Any] | None = None
-        self.tell(spec.to_json())
-
-    def tell(self, line: str) -> None:
-        """Write a line to its stdin; nothing where it is gone."""
-        assert self.process.stdin is not None
-        with suppress(OSError, ValueError):
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
-
-    def hear(self, piece: bytes) -> None:
-        """Take what came over its pipe."""
-        *lines, self.rest = (self.rest + piece).split(b"\n")
-        for line in lines:
-            message = json.loads(line)
-            if "ready" in message:
-                self.ready = True
-                continue
-            self.ttft.merge(Histogram.from_json(message.pop("ttft")))
-            self.latest = message
-
-    def end(self) -> None:
-        """Leave no process of its group behind."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if self.process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, number)
-                with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(STOP_TIMEOUT)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # children that outlived it
-        for pipe in (self.process.stdin, self.process.stdout, self.progress):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-
-    def read_result(self) -> str | None:
-        """Read its result file; return what is wrong where there is none."""
-        if self.process.returncode == 0 and Path(self.spec.result).is_file():
-            self.result = json.loads(Path(self.spec.result).read_text(encoding="utf-8"))
-            return None
-        code = self.process.returncode
-        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        return f"load generator process {self.spec.index + 1} of {self.spec.count} was lost: {how}"
-
-
 def run_traffic(
     traffic: TrafficSpec,
     folder: Path,
@@ -204,29 +130,40 @@ def run_traffic(
         )
         for index in range(processes)
     ]
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
+    log = _Log(folder / LOG, redact)
+    run = _Conversation(traffic, workers, watch)
     try:
-        workers += [_Worker(spec, directory or Path.cwd()) for spec in specs]
-        run = _Conversation(traffic, workers, folder / LOG, redact, watch)
+        for spec in specs:
+            # One by one: what has started is ended, also where the next does not start.
+            workers.append(Worker(spec, directory or Path.cwd(), log.write))  # noqa: PERF401
         run.until_ready()
         run.until_ended()
     finally:
-        for worker in workers:
-            worker.end()
+        end_all(workers)
+        run.close()
     return _accounted(run, folder)
+
+
+class _Log:
+    """The file of what the processes print."""
+
+    def __init__(self, path: Path, redact: Redactor) -> None:
+        self._path = path
+        self._redact = redact
+
+    def write(self, line: str) -> str:
+        """Append a line; return what stands there."""
+        line = self._redact(line)
+        with self._path.open("a", encoding="utf-8", errors="replace") as file:
+            file.write(line + "\n")
+        return line
 
 
 class _Conversation:
     """The owner's side of a run: what the processes say, and when to stop."""
 
-    def __init__(
-        self,
-        traffic: TrafficSpec,
-        workers: Sequence[_Worker],
-        log: Path,
-        redact: Redactor,
-        watch: Watch,
-    ) -> None:
+    def __init__(self, traffic: TrafficSpec, workers: Sequence[Worker], watch: Watch) -> None:
         self.traffic = traffic
         self.workers = workers
         self.start = 0.0
@@ -234,71 +171,102 @@ class _Conversation:
         self.in_flight: list[tuple[float, int]] = []
         self.failure: str | None = None
         """Why the run is no measurement."""
-        self._log = log
-        self._redact = redact
+        self.lost_at: float | None = None
+        """Seconds since the start when a process was first seen to be lost or hung."""
         self._watch = watch
         self._selector = selectors.DefaultSelector()
         self._stopping = False
-        for worker in workers:
-            assert worker.process.stdout is not None
-            self._selector.register(worker.progress, selectors.EVENT_READ, worker.hear)
-            self._selector.register(worker.process.stdout, selectors.EVENT_READ, self._write_log)
+        self._longest = traffic.traffic_duration + traffic.drain + OVERTIME
+
+    def close(self) -> None:
+        """Free what the listening took."""
+        self._selector.close()
 
     def until_ready(self) -> None:
         """Wait for all processes and tell them when to start."""
+        for worker in self.workers:
+            assert worker.process.stdout is not None
+            self._selector.register(worker.progress, selectors.EVENT_READ, worker.hear)
+            self._selector.register(worker.process.stdout, selectors.EVENT_READ, worker.hear_output)
         deadline = time.monotonic() + START_TIMEOUT
         while not all(worker.ready for worker in self.workers):
-            if not self._hear() or time.monotonic() > deadline:
-                raise NotMeasuredError(f"a load generator did not start: {self._last_words()}")
+            self._hear()
+            ended = [worker for worker in self.workers if worker.process.poll() is not None]
+            if ended or time.monotonic() > deadline:
+                self._hear_all()
+                late = [worker for worker in self.workers if not worker.ready]
+                said = [*ended, *late][0].last_words or "it said nothing"
+                raise NotMeasuredError(f"a load generator did not start: {said}")
         self.start = time.monotonic() + START_DELAY
         self.started = time.time() + START_DELAY
         for worker in self.workers:
+            worker.heard = self.start
             worker.tell(json.dumps({"start": self.start}))
 
     def until_ended(self) -> None:
         """Listen until all processes have ended; stop them where need be."""
-        traffic = self.traffic
-        longest = traffic.traffic_duration + traffic.drain + OVERTIME
         sampled = -1.0
-        while self._hear():
+        while self._hear() and not self._have_ended():
             progress = self._progress()
             if progress.elapsed > sampled:
                 sampled = progress.elapsed
                 self.in_flight.append((sampled, progress.in_flight))
             if why := self._watch(progress):
                 self._stop(why)
-            if any(worker.process.poll() not in (None, 0) for worker in self.workers):
+            for worker in self.workers:
+                if why := worker.latest.get("stopped"):
+                    self._stop(why)
+            if any(worker.is_lost for worker in self.workers):
+                self._note_loss()
                 self._stop("a load generator process was lost")
-            if time.monotonic() - self.start > longest:
-                self.failure = f"the load generator did not end within {longest:.0f} s"
+            if self._is_hung():
+                self._note_loss()
                 return
+        if any(worker.is_lost for worker in self.workers):
+            self._note_loss()
+        self._hear_all()
+
+    def _now(self) -> float:
+        return time.monotonic() - self.start
+
+    def _note_loss(self) -> None:
+        if self.lost_at is None:
+            self.lost_at = self._now()
+
+    def _is_hung(self) -> bool:
+        """Return whether there is no use in waiting any longer; say why in `failure`."""
+        if self._now() > self._longest:
+            self.failure = f"the load generator did not end within {self._longest:.0f} s"
+        for worker in self.workers:
+            silence = time.monotonic() - worker.heard
+            if silence > SILENCE and worker.process.poll() is None:
+                self.failure = f"{worker.name} has said nothing for {SILENCE:g} s"
+        return self.failure is not None
 
     def _stop(self, why: str) -> None:
         if not self._stopping:
             self._stopping = True
+            self._longest = min(self._longest, self._now() + OVERTIME)
             for worker in self.workers:
                 worker.tell(json.dumps({"stop": why}))
 
-    def _hear(self) -> bool:
-        """Listen for a moment; return whether some process may still say something."""
-        for key, _ in self._selector.select(POLL_INTERVAL):
+    def _have_ended(self) -> bool:
+        return all(worker.process.poll() is not None for worker in self.workers)
+
+    def _hear_all(self) -> None:
+        """Take what is in the pipes."""
+        while self._hear(0.0):
+            pass
+
+    def _hear(self, timeout: float = POLL_INTERVAL) -> bool:
+        """Listen for a moment; return whether there is more to hear, now or, if so told, later."""
+        heard = self._selector.select(timeout)
+        for key, _ in heard:
             piece = os.read(key.fd, 1 << 16)
-            if piece:
-                key.data(piece)
-            else:
+            key.data(piece)
+            if not piece:
                 self._selector.unregister(key.fileobj)
-        return bool(self._selector.get_map())
-
-    def _write_log(self, piece: bytes) -> None:
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(self._redact(piece.decode("utf-8", "replace")))
-
-    def _last_words(self) -> str:
-        try:
-            lines = self._log.read_text(encoding="utf-8").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "it said nothing"
+        return bool(self._selector.get_map()) and bool(heard or timeout)
 
     def _progress(self) -> Progress:
         traffic = self.traffic
@@ -333,10 +301,12 @@ def _accounted(run: _Conversation, folder: Path) -> TrafficResult:
         in_flight=run.in_flight,
     )
     writer = LedgerWriter(folder / f"{LEDGER}.partial")
-    ends = [max(worker.latest.get("t", 0.0) for worker in run.workers)]
+    ends = [run.lost_at or 0.0, *(worker.latest.get("t", 0.0) for worker in run.workers)]
     for worker in run.workers:
-        written, last = _copy(worker, writer)
+        written, last, unreadable = _copy(worker, writer)
         ends.append(last)
+        if unreadable:
+            lost.append(unreadable)
         if worker.result is None:
             written += _write_lost(run.traffic, worker, writer, max(ends))
         elif worker.result["records"] != worker.result["intended"] or (
@@ -359,17 +329,19 @@ def _accounted(run: _Conversation, folder: Path) -> TrafficResult:
     return result
 
 
-def _copy(worker: _Worker, writer: LedgerWriter) -> tuple[int, float]:
-    """Copy the ledger of one process; return the number of records and the last end."""
-    before, last = writer.written, 0.0
-    with suppress(OSError):
+def _copy(worker: Worker, writer: LedgerWriter) -> tuple[int, float, str | None]:
+    """Copy the ledger of one process; return its records' number, the last end, what is wrong."""
+    before, last, wrong = writer.written, 0.0, None
+    try:
         for record in read_ledger(Path(worker.spec.ledger)):
             writer.write(record, 0.0)
             last = max(last, record["end"])
-    return writer.written - before, last
+    except (OSError, ValueError, LookupError) as error:
+        wrong = f"the ledger of {worker.name} cannot be read to its end: {error}"
+    return writer.written - before, last, wrong
 
 
-def _write_lost(traffic: TrafficSpec, worker: _Worker, writer: LedgerWriter, end: float) -> int:
+def _write_lost(traffic: TrafficSpec, worker: Worker, writer: LedgerWriter, end: float) -> int:
     """Record what a lost process was to send until `end`; return how many requests."""
     before = writer.written
     spec = worker.spec
@@ -383,12 +355,13 @@ def _unaccounted(
     traffic: TrafficSpec, spec: WorkerSpec, ledger: Path, latest: dict[str, Any], end: float
 ) -> Iterator[Record]:
     seen = set()
-    with suppress(OSError):
-        seen = {record["i"] for record in read_ledger(ledger)}
+    with suppress(OSError, ValueError, LookupError):
+        for record in read_ledger(ledger):
+            seen.add(record["i"])
     if not traffic.open_loop:
         # Users ask when they are answered: what the process said last is all that is known.
-        for _ in range(max(latest.get("intended", 0) - len(seen), 0)):
-            yield {"at": end}
+        numbers = range(spec.index, latest.get("intended", 0) * spec.count, spec.count)
+        yield from ({"i": number, "at": end} for number in numbers if number not in seen)
         return
     for number, at in enumerate(arrivals(traffic)):
         if at > end:

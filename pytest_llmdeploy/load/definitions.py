@@ -67,9 +67,11 @@ def _time_per_token(record: Record) -> float | None:
 def is_good(record: Record, limits: Mapping[str, float]) -> bool:
     """Return whether a request ended well and within each of the limits that apply to it.
 
-    Raises NoUsageError.
+    A stream that showed nothing missed any limit on its first token. Raises NoUsageError.
     """
     if record["class"] != EndClass.OK:
+        return False
+    if "ttft" in limits and record.get("stream") is not False and "first" not in record:
         return False
     values = {metric: value_of(metric, record) for metric in limits}
     return all(value is None or value <= limits[metric] for metric, value in values.items())

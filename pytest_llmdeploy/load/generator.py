@@ -15,7 +15,7 @@ import gevent.event
 import gevent.pool
 
 from pytest_llmdeploy.load.answer import Answer
-from pytest_llmdeploy.load.connection import ExchangeError, Line, exchange
+from pytest_llmdeploy.load.connection import Connection, ExchangeError, Line, OwnLimitError
 from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
 from pytest_llmdeploy.load.questions import Questions
@@ -40,6 +40,7 @@ class Generator:
         self.traffic = spec.traffic
         self.start = start
         self._cpu_before = time.process_time()
+        self._cpu: float | None = None
         self.intended = 0
         self.sent = 0
         self.stopped: str | None = None
@@ -93,7 +94,9 @@ class Generator:
 
     @property
     def cpu(self) -> float:
-        """Share of one core that this process has used since the run's start."""
+        """Share of one core that this process has used from the run's start until the drain."""
+        if self._cpu is not None:
+            return self._cpu
         return (time.process_time() - self._cpu_before) / max(self.now(), 1e-3)
 
     def stop(self, why: str) -> None:
@@ -120,19 +123,23 @@ class Generator:
         """Ask one question after the other until the traffic's time is over."""
         traffic = self.traffic
         while self.now() < traffic.duration and not self._stop.is_set():
+            self.intended += 1
             job = self._pool.spawn(self._converse, next(numbers), self.now())
-            job.join()
-            if self._stop.wait(traffic.think_time):
-                return
+            left = max(traffic.duration - self.now(), 0.0)
+            gevent.wait([job, self._stop], timeout=left, count=1)
+            if not job.ready() or self._stop.wait(traffic.think_time):
+                return  # what is open is the drain's
 
     def drain(self) -> None:
         """Wait for what is open, then cut it; close the ledger."""
+        self._cpu = self.cpu
         deadline = self.traffic.traffic_duration + self.traffic.drain
         while self._pool and not self._stop.is_set():
             if (left := deadline - self.now()) <= 0:
                 self._cut = EndClass.IN_FLIGHT
                 break
             gevent.wait([*list(self._pool)[:1], self._stop], timeout=left, count=1)
+        gevent.sleep(0)  # one killed before its first step could not record itself
         self._pool.kill()
         self._ledger.close()
 
@@ -149,8 +156,8 @@ class Generator:
         return bool(self._stop.wait(left) if left > 0 else self._stop.is_set())
 
     def _begin(self, number: int, at: float) -> None:
-        if self.in_flight >= self._most_open:
-            self.intended += 1
+        self.intended += 1
+        if self.in_flight > self._most_open:
             detail = f"{self._most_open} requests were open"
             self._record({"i": number, "at": round(at, 6)}, EndClass.DROPPED, detail)
             return
@@ -160,6 +167,7 @@ class Generator:
         """Ask the questions of one conversation, one after the other."""
         before: list[Mapping[str, Any]] = []
         for turn in range(self.traffic.turns):
+            self.intended += turn > 0
             said = self._ask(number, turn, at, before)
             if said is None or self._stop.is_set():
                 return
@@ -173,7 +181,6 @@ class Generator:
         self, number: int, turn: int, at: float, before: list[Mapping[str, Any]]
     ) -> str | None:
         """Ask one question; return the answer's text where it is whole."""
-        self.intended += 1
         question = self._questions.question(number, turn)
         place = self.traffic.target_at(at)
         line = self._lines[place]
@@ -190,39 +197,37 @@ class Generator:
             close=question.client == "new_connection",
         )
         before += question.messages
+        connection: Connection | None = None
+        whole = False
         try:
-            end, detail = self._exchange(line, request, answer, record, fresh=fresh)
-        except gevent.GreenletExit:
-            end, detail = self._cut, self.stopped
-        except ExchangeError as error:
-            end, detail = error.end, error.detail
-        except Exception as error:  # noqa: BLE001 - a request that vanished would be the worst
-            end, detail = EndClass.MALFORMED, f"{type(error).__name__}: {error}"
-        self._note(record, answer)
-        self._record(record, end, detail)
-        if end is not EndClass.OK:
-            return None
-        return "".join(answer.text or ())
-
-    def _exchange(
-        self, line: Line, request: bytes, answer: Answer, record: Record, *, fresh: bool
-    ) -> tuple[EndClass, str | None]:
-        begun = time.monotonic()
-        connection = line.take(fresh=fresh)
-        keep = False
-        try:
+            begun = time.monotonic()
+            connection = line.take(fresh=fresh)
             # A new connection's handshakes are part of what its request costs.
             sent = begun if connection.exchanges == 0 else time.monotonic()
             record["sent"] = round(sent - self.start, 6)
             self.sent += 1
-            message = exchange(connection, request, answer, self.traffic.timeouts, sent)
-            keep = not fresh
-            if header := line.target.version_header:
-                version = self._redact(message.header(header))
-                record |= {"version": version} if version else {}
-            return answer.verdict()
-        finally:
-            line.give(connection, keep=keep)
+            connection.exchange(request, answer, self.traffic.timeouts, sent)
+            end, detail = answer.verdict()
+            whole = True
+        except gevent.GreenletExit:
+            end, detail = self._cut, self.stopped
+        except ExchangeError as error:
+            end, detail = error.end, error.detail
+            if answer.status not in (None, 200):
+                end, detail = answer.verdict()  # an error's body may break off
+        except OwnLimitError as error:
+            self.stop(f"the generator's machine gives no more connections: {error}")
+            end, detail = EndClass.CANCELLED, self.stopped
+        except Exception as error:  # noqa: BLE001 - a request that vanished would be the worst
+            end, detail = EndClass.MALFORMED, f"{type(error).__name__}: {error}"
+        self._note(record, answer)
+        if connection is not None and (header := line.target.version_header):
+            version = self._redact(connection.header(header))
+            record |= {"version": version} if version else {}
+        self._record(record, end, detail, answer.ended if end is EndClass.OK else None)
+        if connection is not None:
+            line.give(connection, keep=whole and not fresh)
+        return "".join(answer.text or ()) if end is EndClass.OK else None
 
     def _note(self, record: Record, answer: Answer) -> None:
         """Put what was seen of the answer into its record."""
@@ -252,9 +257,12 @@ class Generator:
             if limits := self._gap_limits:
                 record["over"] = {repr(limit): sum(gap > limit for gap in gaps) for limit in limits}
 
-    def _record(self, record: Record, end: EndClass, detail: str | None) -> None:
+    def _record(
+        self, record: Record, end: EndClass, detail: str | None, ended: float | None = None
+    ) -> None:
+        """Write a request that has ended, at `ended` on time.monotonic or just now."""
         now = time.monotonic()
-        record["end"] = round(now - self.start, 6)
+        record["end"] = round((now if ended is None else ended) - self.start, 6)
         record["class"] = str(end)
         if detail:
             record["detail"] = self._redact(detail)[:LONGEST_DETAIL]

@@ -22,7 +22,7 @@ def check_host(url: str, environment_name: str, environment: EnvironmentConfig) 
     host = urlsplit(url).hostname or ""
     if _is_this_machine(host):
         return
-    if host not in environment.load_hosts:
+    if host not in {name.lower() for name in environment.load_hosts}:
         raise NotMeasuredError(
             f"load may not be put on {host}: to allow it, add it to "
             f"environments.{environment_name}.load_hosts"

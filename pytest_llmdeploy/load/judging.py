@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def _share(objective: Objective, share: ShareVerdict, bad: int, n: int) -> Judge
         bound = lower if objective.at_most else upper
     sign = "at most" if bound is upper else "at least"
     reason = f"{objective.name} {_percent(measured)} ({bad} of {n}, {sign} {_percent(bound)})"
-    reason += _conclusion(objective.text, share)
+    reason += _conclusion(objective, share)
     return _judged(objective, share.verdict, reason, n, measured, lower, upper)
 
 
@@ -87,16 +88,18 @@ def _percentile_reason(
     return (
         f"{objective.name} is {shown}; {bad} of {n} {what} above {seconds(objective.limit)}, "
         f"{sign} {_percent(bound)} where {_percent(allowed_share(objective))} may be"
-        + _conclusion(objective.text, share)
+        + _conclusion(objective, share)
     )
 
 
-def _conclusion(text: str, share: ShareVerdict) -> str:
+def _conclusion(objective: Objective, share: ShareVerdict) -> str:
+    text = objective.text
     if share.verdict is Verdict.PASS:
         return f": {text} holds"
     if share.verdict is Verdict.FAIL:
         return f": {text} is missed"
-    more = f"; about {share.needed} would be needed" if share.needed else ""
+    what = " requests" if objective.metric == "itl" else ""
+    more = f"; about {share.needed}{what} would be needed" if share.needed else ""
     return f": not enough to tell whether {text}{more}"
 
 
@@ -105,17 +108,18 @@ def judge_rate(objective: Objective, batches: Sequence[float], confidence: float
     mean, lower, upper = mean_interval(batches, confidence)
     if mean is None:
         return _judged(objective, Verdict.ERROR, "nothing was measured", 0)
-    name, limit = objective.name, f"{objective.limit:g}/s"
+    name, limit = objective.name, f"{plain(objective.limit, 6)}/s"
     if lower is None or upper is None:
         verdict, why = Verdict.INCONCLUSIVE, "the run is too short for an interval"
     elif lower >= objective.limit:
-        verdict, why = Verdict.PASS, f"at least {lower:.4g}/s where {limit} is wanted"
+        verdict, why = Verdict.PASS, f"at least {plain(lower, 4)}/s where {limit} is wanted"
     elif upper < objective.limit:
-        verdict, why = Verdict.FAIL, f"at most {upper:.4g}/s where {limit} is wanted"
+        verdict, why = Verdict.FAIL, f"at most {plain(upper, 4)}/s where {limit} is wanted"
     else:
-        why = f"between {lower:.4g} and {upper:.4g}/s, around {limit}: a longer run would tell"
+        between = f"between {plain(lower, 4)} and {plain(upper, 4)}/s"
+        why = f"{between}, around {limit}: a longer run would tell"
         verdict = Verdict.INCONCLUSIVE
-    reason = f"{name} {mean:.4g}/s ({why})"
+    reason = f"{name} {plain(mean, 4)}/s ({why})"
     return _judged(objective, verdict, reason, len(batches), mean, lower, upper)
 
 
@@ -132,8 +136,17 @@ def _judged(
 
 def seconds(value: float) -> str:
     """Return a time as people read it."""
-    return f"{value * 1000:.3g} ms" if value < 1 else f"{value:.3g} s"
+    return f"{plain(value * 1000)} ms" if value < 0.9995 else f"{plain(value)} s"
+
+
+def plain(number: float, digits: int = 3) -> str:
+    """Return a number with so many significant digits, and never with an exponent."""
+    if not number:
+        return "0"
+    places = max(digits - 1 - math.floor(math.log10(abs(number))), 0)
+    text = f"{number:.{places}f}"
+    return text.rstrip("0").rstrip(".") if places else text
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
+    return f"{plain(share * 100)} %"

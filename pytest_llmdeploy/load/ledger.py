@@ -88,7 +88,7 @@ def read_ledger(path: Path) -> Iterator[Record]:
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     yield json.loads(line)
-        except zstandard.ZstdError as error:
+        except (zstandard.ZstdError, ValueError) as error:
             raise ValueError(f"{path} is no ledger: {error}") from error
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.load import DEFAULT_USERS, LoadConfig, PromptsConfig
-from pytest_llmdeploy.config.text import display_path
+from pytest_llmdeploy.config.text import display_path, read_text
 from pytest_llmdeploy.errors import ConfigError, Problem
 from pytest_llmdeploy.load.ledger import read_ledger
 from pytest_llmdeploy.load.spec import Step, Target, Timeouts, TrafficSpec
 
+LARGEST_FILE = 256 << 20
+"""Bytes of a file of prompts or arrivals."""
+LARGEST_TIME = 1e15
+"""Of a recorded arrival; milliseconds since the epoch lie below."""
 CLOSED_LOOP_NOTE = (
     "closed loop: users wait for answers, so a slow service is asked less, and what it would have "
     "done to the requests that were never sent does not show"
@@ -71,8 +75,13 @@ def traffic_of(config: LoadConfig, targets: Sequence[Target], root: Path) -> Tra
     if config.compare and config.compare.url:
         window = spec.traffic_duration / config.compare.blocks
         spec = replace(spec, block=window)
-    if spec.warmup >= spec.traffic_duration:
-        raise _problem(Path("load"), 0, "warmup takes the whole traffic: nothing would be judged")
+    if config.trace and spec.warmup >= spec.traffic_duration:
+        raise _problem(
+            root / config.trace,
+            0,
+            f"its arrivals span {spec.traffic_duration:g} s, all of it warmup: "
+            "nothing would be judged",
+        )
     return spec
 
 
@@ -106,13 +115,10 @@ def read_prompts(config: PromptsConfig, root: Path) -> tuple[Any, ...]:
     if config.file is None:
         return ()
     path = _existing(root / config.file, "prompts.file")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if path.suffix != ".jsonl":
-        prompts: list[Any] = [line for line in lines if line.strip()]
-    else:
-        prompts = [
-            _prompt(path, number, line) for number, line in enumerate(lines, 1) if line.strip()
-        ]
+    lines = _lines(path)
+    prompts: list[Any] = [line for _, line in lines]
+    if path.suffix == ".jsonl":
+        prompts = [_prompt(path, number, line) for number, line in lines]
     if not prompts:
         raise _problem(path, 0, "has no prompt")
     return tuple(prompts)
@@ -137,11 +143,10 @@ def read_trace(path: Path) -> tuple[float, ...]:
     if path.name.endswith(".zst"):
         try:
             times = [record["at"] for record in read_ledger(path) if not record.get("turn")]
-        except ValueError as error:
-            raise _problem(path, 0, str(error)) from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise _problem(path, 0, f"no ledger of a load run: {error}") from error
     else:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        times = [_arrival(path, number, line) for number, line in enumerate(lines, 1) if line]
+        times = [_arrival(path, number, line) for number, line in _lines(path)]
     if not times:
         raise _problem(path, 0, "has no arrival")
     first = min(times)
@@ -152,9 +157,18 @@ def _arrival(path: Path, number: int, line: str) -> float:
     data = _object(path, number, line)
     for key, unit in (("at", 1.0), ("timestamp", 1e-3)):
         value = data.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if 0 <= value <= LARGEST_TIME:
             return value * unit
     raise _problem(path, number, "expected 'at' in seconds or 'timestamp' in milliseconds")
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines that are not blank, with their numbers."""
+    # Not splitlines: JSON may hold U+2028 and its like.
+    lines = enumerate(read_text(path, LARGEST_FILE).split("\n"), 1)
+    return [(number, line.rstrip("\r")) for number, line in lines if line.strip()]
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:

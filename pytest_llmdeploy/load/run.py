@@ -22,7 +22,7 @@ from pytest_llmdeploy.load.capacity import MOST_PROBES, Prober, longest_probe, s
 from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
 from pytest_llmdeploy.load.controller import LEDGER, Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.guards import check_host, check_limits
-from pytest_llmdeploy.load.judging import seconds
+from pytest_llmdeploy.load.judging import plain, seconds
 from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.load.plan import (
     CLOSED_LOOP_NOTE,
@@ -247,6 +247,7 @@ class LoadRun:
 
         config = self.config
         folder = self.folder / TRAFFIC
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed in the midst
         result = self._send(traffic, folder, processes, decide)
         result.ledger.replace(self.folder / LEDGER)
         result.ledger = self.folder / LEDGER
@@ -332,20 +333,21 @@ class LoadRun:
         ) -> TrafficResult:
             return self._send(probe, folder, processes, decide)
 
+        for left in self.folder.glob("probe-*"):  # of a process that was killed in the midst
+            shutil.rmtree(left)
         prober = Prober(config, traffic, self.folder, send)
         assert config.rate is not None
         found = search(prober, config.rate, config.max_rate, config.precision, config.min_rate)
         summary["capacity"] = found.to_json()
-        if prober.last is not None:
-            result, whole = prober.last
-            self._describe(summary, result, whole)
-            shutil.copy(result.ledger, self.folder / LEDGER)
-            judged = [
-                whole.judge(each, config.confidence, result.gaps)
-                for each in config.parsed_objectives
-            ]
-            summary["objectives"] = [each.to_json() for each in judged]
-            summary["notes"].append(f"latencies are those at {found.rate:.3g} requests/s")
+        assert prober.best is not None
+        rate, result, whole = prober.best
+        self._describe(summary, result, whole)
+        shutil.copy(result.ledger, self.folder / LEDGER)
+        judged = [
+            whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
+        ]
+        summary["objectives"] = [each.to_json() for each in judged]
+        summary["notes"].append(f"latencies are those at {plain(rate)} requests/s")
 
 
 def comparable(traffic: TrafficSpec) -> dict[str, Any]:
@@ -367,10 +369,10 @@ def line(progress: Progress) -> str:
     """Return a run's progress as people read it."""
     elapsed = max(progress.elapsed, 1e-3)
     p50, p95 = progress.ttft.quantile(0.5), progress.ttft.quantile(0.95)
-    times = f", TTFT p50 {seconds(p50)} p95 {seconds(p95)}" if p50 and p95 else ""
+    times = f", TTFT {seconds(p50)}, p95 {seconds(p95)}" if p50 and p95 else ""
     ok = progress.classes[EndClass.OK]
     return (
-        f"{progress.elapsed:.0f} s, {progress.intended / elapsed:.1f}/s sent, {ok} ok, "
+        f"{progress.elapsed:.0f} s, {progress.intended / elapsed:.1f}/s, {ok} ok, "
         f"{progress.failed} failed, {progress.in_flight} in flight{times}"
     )
 

@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,12 @@ from pytest_llmdeploy.load.spec import WorkerSpec
 PROGRESS_INTERVAL = 0.5
 Send = Callable[[Generator], None]
 """Sends the traffic of this process; returns when nothing more is begun."""
+LAST_WORDS_TIMEOUT = 5.0
+"""Seconds for the owner to read the last progress lines."""
 OWNER_GONE = 3
 """Exit code of a process whose owner has died."""
+FAILED = 1
+"""Exit code of a process that could not do what it was told."""
 
 
 class _Traffic(locust.User):
@@ -51,7 +56,7 @@ class _Arrivals(_Traffic):
     @locust.task
     def dispatch(self) -> None:
         """Send the whole schedule."""
-        self.generator.run_schedule()
+        _or_die(self.generator.run_schedule)
         raise StopUser
 
 
@@ -63,26 +68,53 @@ class _Asker(_Traffic):
     @locust.task
     def ask(self) -> None:
         """Ask until the time is over."""
-        self.generator.run_user(self.numbers)
+        _or_die(lambda: self.generator.run_user(self.numbers))
         raise StopUser
 
 
+def _or_die(send: Callable[[], None]) -> None:
+    """Send; end the process where that raises, for Locust would begin anew."""
+    try:
+        send()
+    except Exception:  # noqa: BLE001 - whatever it is, the traffic is not what was asked for
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(FAILED)
+
+
 class Progress:
-    """Writes progress lines; a reader that has gone ends the process."""
+    """Writes progress lines; never waits for the reader, and ends the process where it has gone."""
 
     def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        os.set_inheritable(descriptor, False)
         self._descriptor = descriptor
+        self._unsent = b""
+        self._owner = os.getppid()
 
     def write(self, line: dict[str, Any]) -> None:
-        """Write one line."""
+        """Write one line, as much of it as the pipe takes."""
+        self._unsent += json.dumps(line).encode() + b"\n"
+        self.catch_up()
+
+    def catch_up(self) -> bool:
+        """Write what the pipe did not take before; return whether all is written."""
         try:
-            os.write(self._descriptor, json.dumps(line).encode() + b"\n")
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._descriptor, self._unsent) :]
+        except BlockingIOError:
+            pass
         except OSError:
             os._exit(OWNER_GONE)
+        if os.getppid() != self._owner:
+            os._exit(OWNER_GONE)  # a process that it forked may hold our pipes open
+        return not self._unsent
 
 
 def report(generator: Generator, progress: Progress) -> None:
-    """Tell the state of the run once."""
+    """Tell the state of the run once; not where the owner has not yet read the last."""
+    if not progress.catch_up():
+        return
     ttft, generator.ttft = generator.ttft, type(generator.ttft)()
     progress.write(
         {
@@ -95,6 +127,7 @@ def report(generator: Generator, progress: Progress) -> None:
             "ttft": ttft.to_json(),
             "counts": generator.counts.to_json(),
             "lag": generator.dispatch_lag.highest,
+            "stopped": generator.stopped,
             "memory_mb": round(memory_mb(), 1),
             "files": open_files(),
         }
@@ -178,6 +211,9 @@ def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
     generator.drain()
     gevent.killall([watch, telling])
     report(generator, progress)
+    deadline = time.monotonic() + LAST_WORDS_TIMEOUT
+    while not progress.catch_up() and time.monotonic() < deadline:
+        gevent.sleep(0.05)
     return generator
 
 
@@ -189,10 +225,22 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _own_stdin() -> int:
+    """Return a descriptor of stdin that nothing started from here shares.
+
+    What a locustfile starts would make it blocking, for itself and so for all.
+    """
+    own = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return own
+
+
 def main() -> None:
     """Run one process of a load run."""
     progress = Progress(int(sys.argv[1]))
-    lines = iter(gevent.fileobject.FileObject(0, "rb", closefd=False))
+    lines = iter(gevent.fileobject.FileObject(_own_stdin(), "rb", closefd=False))
     spec = WorkerSpec.from_json(next(lines).decode())
     raise_file_limit()
     generator = generate(spec, lines, progress)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_llmdeploy.config.objectives import Objective
 from pytest_llmdeploy.load.controller import TrafficResult
-from pytest_llmdeploy.load.counts import Counts
+from pytest_llmdeploy.load.counts import Count, Counts
 from pytest_llmdeploy.load.definitions import NoUsageError, is_judged, value_of
 from pytest_llmdeploy.load.judging import Judged, judge_count, judge_rate
 from pytest_llmdeploy.load.ledger import EndClass, Record, read_ledger
@@ -96,6 +96,7 @@ class Tally:
         self._answers = [0.0] * BATCHES
         self._output = [0.0] * BATCHES
         self._in_window: Counter[str] = Counter()
+        self._without_usage = 0
         self._timeline = Timeline(duration)
 
     @property
@@ -145,10 +146,11 @@ class Tally:
             place = self._batch(record["end"])
             if place is not None:
                 self._answers[place] += 1
+                self._without_usage += "tokens" not in record
         if tokens := record.get("tokens"):
             # Tokens are credited to the time in which they came, evenly.
-            last = float(record.get("last") or record["end"])
-            first = float(record.get("first") or record.get("reason") or last)
+            last: float = record["last"] if "last" in record else record["end"]
+            first = min([last, *(record[key] for key in ("first", "reason") if key in record)])
             for part in range(BATCHES):
                 place = self._batch(first + (last - first) * (part + 0.5) / BATCHES)
                 if place is not None:
@@ -164,6 +166,10 @@ class Tally:
         if objective.metric == "throughput":
             return judge_rate(objective, [n / per_batch for n in self._answers], confidence)
         if objective.metric == "token_throughput":
+            if self._without_usage:
+                count = Count(int(sum(self._answers)) - self._without_usage)
+                count.unknown = self._without_usage
+                return judge_count(objective, count, confidence, None)
             return judge_rate(objective, [n / per_batch for n in self._output], confidence)
         value = None
         if objective.percentile is not None:

@@ -28,7 +28,7 @@ class Histogram:
 
     def add(self, value: float, count: int = 1) -> None:
         """Count a number `count` times; raise an ArithmeticError or ValueError for NaN, inf."""
-        key = math.floor(math.log2(value if value > SMALLEST else SMALLEST) * BUCKETS_PER_OCTAVE)
+        key = math.floor(math.log2(SMALLEST if value <= SMALLEST else value) * BUCKETS_PER_OCTAVE)
         self.counts[key] = self.counts.get(key, 0) + count
         self.total += count
         self.sum += value * count
