@@ -5,12 +5,25 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
-Piece = bytes | float
-"""Bytes to send, or seconds to wait, which end early when the server is closed."""
+
+class Then(Enum):
+    """What to do with the connection in place of closing it."""
+
+    RESET = "reset"
+    """Close it with TCP's RST."""
+    NEXT = "next"
+    """Wait for the next request on it."""
+
+
+Piece = bytes | float | Then
+"""Bytes to send, seconds to wait, which end early when the server is closed, or what to do then."""
 Respond = Callable[[bytes, int], Iterable[Piece]]
 FOREVER = 3600.0
 
@@ -45,14 +58,18 @@ def completion(text: Any = "Paris", **message: Any) -> dict[str, Any]:
 
 
 class RawServer:
-    """Answers one request a connection with what `respond(request, number)` yields."""
+    """Answers requests with what `respond(request, number)` yields, and then closes."""
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[bytes] = []
+        self.connections = 0
         self._respond = respond
+        self._tls = tls
         self._closed = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        scheme = "http" if tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -74,22 +91,39 @@ class RawServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
+            self.connections += 1
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             with connection:
-                request = _read(connection)
-                if not request:
-                    return
-                self.requests.append(request)
-                for piece in self._respond(request, len(self.requests)):
-                    if isinstance(piece, bytes):
-                        connection.sendall(piece)
-                    elif self._closed.wait(piece):
-                        return
+                while self._answer(connection):
+                    pass
         except OSError:
-            return  # the client has left
+            connection.close()  # the client has left
+
+    def _answer(self, connection: socket.socket) -> bool:
+        """Answer one request; return whether another may follow."""
+        request = _read(connection)
+        if not request:
+            return False
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+        for piece in self._respond(request, number):
+            if isinstance(piece, bytes):
+                connection.sendall(piece)
+            elif piece is Then.NEXT:
+                return True
+            elif piece is Then.RESET:
+                # Lingering for no time at all is how TCP is asked for an RST.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return False
+            elif isinstance(piece, float | int) and self._closed.wait(piece):
+                return False
+        return False
 
 
 def _read(connection: socket.socket) -> bytes:

@@ -364,6 +364,38 @@ load:
         assert secret[:12] not in text
 
 
+def test_two_files_with_a_run_of_one_name_are_judged_each_by_its_own(project: Project) -> None:
+    good, bad = STEADY % '"error_rate <= 10%"', STEADY % '"e2e_p50 <= 0.01 ms"'
+    project.config(good)
+    second = project.write("second/llmdeploy.yaml", bad.replace("{url}", project.url))
+    third = project.write("third/llmdeploy.yaml", good.replace("{url}", project.url))
+    files = ["llmdeploy.yaml", str(second), str(third)]
+    done = project.run("-m", "load", *files)
+    assert (done.code, counted(done)) == (1, {"passed": 2, "failed": 1}), done.out
+    folder = done.reports[0].parent / "records" / "load"
+    assert len(list(folder.glob("*/ledger.jsonl.zst"))) == 3
+
+
+def test_a_search_that_finds_no_rate_says_so(project: Project) -> None:
+    project.config("""
+environments: {local: {url: "{url}"}}
+load:
+  none:
+    find: max_rate
+    rate: 8
+    min_rate: 1
+    duration: 6
+    max_tokens: 4
+    self_check: 0
+    max_dispatch_lag: 2
+    objectives: ["e2e_p50 <= 0.01 ms"]
+""")
+    done = project.run("-m", "load")
+    assert (done.code, counted(done)) == (1, {"failed": 1}), done.out
+    assert "the objectives were missed at" in done.out
+    assert summary(done, "none")["capacity"]["rate"] is None
+
+
 OWN_TEST = """
 import pytest
 

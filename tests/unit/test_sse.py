@@ -38,6 +38,25 @@ def test_what_was_sent_arrives_however_it_is_cut(
     assert parsed(cut(text.encode(), places)) == ["\n".join(event) for event in events]
 
 
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"data: a", b"data:b", b"data: ", b"\n", b"\n\n", b"\r\n", b": c", b"\xe2"]
+        ),
+        max_size=30,
+    ),
+    st.lists(st.integers(0, 10_000), max_size=8),
+)
+def test_events_cut_where_they_end_are_the_same_events(
+    parts: list[bytes], places: list[int]
+) -> None:
+    data = b"data: first\n\n" + b"".join(parts)
+    ends = [place + 2 for place in range(len(data)) if data[place : place + 2] == b"\n\n"]
+    singly = parsed(bytes([byte]) for byte in data)
+    assert parsed(cut(data, ends)) == singly
+    assert parsed(cut(data, places)) == singly
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives_as_raw_json(text: str) -> None:
     event = json.dumps({"content": text}, ensure_ascii=False)

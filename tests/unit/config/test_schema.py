@@ -41,6 +41,21 @@ GOOD = {
     + "    smoke: {checks: [tls]}\n    policy: {inconclusive: skip}\n"
     + "    gates: {x: {repeats: '${R:-2}', endpoint: {model: other}}}\n"
     + "gates: {x: {cases: x.csv, endpoint: {base_url: http://x, model: m}}}\n",
+    "load-of-any-kind": LOCAL
+    + "load:\n  open: {rate: 5, max_tokens: [1, 64], compare: {url: 'http://x/llm'}}\n"
+    + "  steps: {steps: [{rate: 2, to: 9.5, duration: 60}], arrivals: gamma, burstiness: 0.3}\n"
+    + "  trace: {trace: x.jsonl, prompts: {file: x.txt}, compare: {baseline: records/x}}\n"
+    + "  users: {users: 5, turns: 3, clients: {keep_alive: 0, long_stream: 2}}\n"
+    + "  mine: {locustfile: x.py, find: null, good: null, min_rate: null}\n"
+    + "  most: {find: max_rate, rate: 5, min_rate: 9, good: {ttft: 0.8, e2e: 9},\n"
+    + "         objectives: [goodput >= 95%], parameters: {stop: [x]}}\n  bare: {}\n",
+    "load-from-variables": LOCAL
+    + "load: {x: {rate: '${R:-5}', max_tokens: '${M:-9}', timeouts: {total: '${T:-60}'}}}\n",
+    "load-with-a-range-from-variables": LOCAL + "load: {x: {max_tokens: ['${M:-9}', 10]}}\n",
+    "load-of-an-environment": "environments:\n  local:\n    reference: {}\n"
+    + "    load_hosts: [llm.example]\n    load_limits: {requests: 9, tokens: 9, seconds: 9}\n"
+    + "    load: {x: {rate: 7, timeouts: {idle: 3}, good: {e2e: 3}}}\n"
+    + "load: {x: {rate: 5, good: {ttft: 1}}}\n",
     "http-check": LOCAL
     + "health: {checks: [{name: x, path: /x, method: POST, body: [1], json: {a.b: 1}}]}\n",
 }
@@ -61,6 +76,17 @@ BAD = {
     "bad-address": "environments: {local: {url: 'ftp://x'}}\n",
     "number-too-large": LOCAL + "gates: {x: {cases: x.csv, min_pass_rate: 95}}\n",
     "text-for-a-number": LOCAL + "service: {timeout: soon}\n",
+    "unknown-key-of-a-load-run": LOCAL + "load: {x: {raet: 5}}\n",
+    "unknown-client": LOCAL + "load: {x: {clients: {keepalive: 5}}}\n",
+    "unknown-key-of-an-overridden-load-run": LOCAL[:-3] + ", load: {x: {raet: 5}}}}\n",
+    "incomplete-step": LOCAL + "load: {x: {steps: [{rate: 5}]}}\n",
+    "incomplete-limits": LOCAL[:-3] + ", load_limits: {requests: 5}}}\n",
+    "unknown-arrivals": LOCAL + "load: {x: {arrivals: uniform}}\n",
+    "no-rate": LOCAL + "load: {x: {rate: 0}}\n",
+    "true-for-a-rate": LOCAL + "load: {x: {rate: true}}\n",
+    "one-objective-without-a-list": LOCAL + "load: {x: {objectives: error_rate <= 1%}}\n",
+    "text-for-tokens": LOCAL + "load: {x: {max_tokens: many}}\n",
+    "no-percent-for-a-share": LOCAL + "load: {x: {streamed: 50}}\n",
 }
 
 
