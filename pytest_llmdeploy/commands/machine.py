@@ -24,7 +24,7 @@ OLDEST_PYTHON = (3, 11)
 CORE_PACKAGES = ("pytest", "pydantic", "ruamel.yaml", "httpx", "filelock", "rich")
 EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
-    "load": ("locust", "zstandard"),
+    "load": ("locust", "zstandard", "orjson"),
     "local": ("starlette", "uvicorn", "prometheus-client", "xllamacpp"),
     "xdist": ("pytest-xdist",),
 }

@@ -236,7 +236,7 @@ def test_the_output_folder_is_ignored_by_git(recorded: Project) -> None:
     recorded.run("-k", "models")
     assert (recorded.path / ".llmdeploy" / ".gitignore").read_text() == "*\n"
     folder = next(Path(recorded.path / ".llmdeploy").glob("2*"))
-    assert {path.name for path in folder.iterdir()} == {"report.json", "services"}
+    assert {path.name for path in folder.iterdir()} == {"report.html", "report.json", "services"}
 
 
 DYING = """
