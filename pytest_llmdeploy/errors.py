@@ -70,3 +70,11 @@ class PlatformError(NotMeasuredError):
 
 class UnreachableError(NotMeasuredError):
     """Mend the endpoint or its credentials: every request would be refused alike."""
+
+
+class ConflictError(PlatformError):
+    """Find out who else changes the service: what we were about to change is not as we left it."""
+
+
+class LockedError(PlatformError):
+    """Wait for the release that holds the lock, or finish one that was interrupted."""

@@ -19,6 +19,7 @@ from pytest_llmdeploy.config.models import (
     SmokeConfig,
     SuiteConfig,
 )
+from pytest_llmdeploy.config.release import BlueGreenConfig, RollbackConfig
 from pytest_llmdeploy.config.sentences import suggestion
 from pytest_llmdeploy.config.text import display_path
 from pytest_llmdeploy.config.validation import validate
@@ -47,6 +48,8 @@ class LoadedConfig:
     smoke: SmokeConfig
     gates: dict[str, SuiteConfig]
     load: dict[str, LoadConfig]
+    blue_green: BlueGreenConfig | None
+    rollback: RollbackConfig
     policy: PolicyConfig
     redactor: Redactor
     """Hides every value that came from a variable."""
@@ -101,6 +104,8 @@ def load_config(
         smoke=model.smoke,
         gates=model.gates,
         load=model.load,
+        blue_green=model.blue_green,
+        rollback=model.rollback,
         policy=model.policy,
         redactor=redactor,
         _view=seen,

@@ -8,7 +8,10 @@ from typing import Any
 
 from pytest_llmdeploy.config.yaml_reader import Document, KeyPath
 
-OVERRIDABLE = ("service", "health", "smoke", "gates", "load", "policy")
+OVERRIDABLE = (
+    *("service", "health", "smoke", "gates", "load"),
+    *("blue_green", "rollback", "policy"),
+)
 """The base sections of which an environment may hold different values."""
 
 

@@ -5,7 +5,6 @@ The field docstrings become the descriptions of the JSON Schema that editors sho
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
+from pytest_llmdeploy.config.release import (
+    BlueGreenConfig,
+    ImageConfig,
+    KindConfig,
+    RollbackConfig,
+    split_command,
+)
 from pytest_llmdeploy.config.section import HeaderName, HeaderValue, Name, Rate, Seconds, Section
 
 STAGES = ("health", "smoke", "gates", "load", "blue_green", "canary", "rollback", "monitor")
@@ -61,10 +67,6 @@ class ServiceConfig(Section):
         return root / self.ca_file if self.ca_file else None
 
 
-def _split_command(value: object) -> object:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
 class ReferenceConfig(Section):
     """The reference LLM service that this package ships, for trying out and rehearsals."""
 
@@ -85,7 +87,7 @@ class EnvironmentConfig(Section):
     """Where the service runs: this machine, a kind cluster, or a Kubernetes cluster that exists."""
     url: str | None = Field(default=None, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")
     """Address at which the service already answers; with it nothing is started."""
-    command: Annotated[tuple[str, ...] | None, BeforeValidator(_split_command)] = Field(
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(split_command)] = Field(
         default=None, min_length=1
     )
     """Command that starts the service on this machine; {port} is replaced by a free port."""
@@ -119,6 +121,16 @@ class EnvironmentConfig(Section):
     """Hosts besides this machine that load may be put on, such as llm.staging.example."""
     load_limits: LoadLimits | None = None
     """The most that one load run may cost; a protected environment takes no load without it."""
+    stable_image: str = "stable"
+    """Image that runs before a release, where the environment is made for the run."""
+    images: dict[str, ImageConfig] = {}
+    """What images are on this machine (`platform: local`), by reference."""
+    kind: KindConfig | None = None
+    """The cluster to provision (`platform: kind`)."""
+    blue_green: dict[str, Any] = {}
+    """Values of the base section 'blue_green' that differ here."""
+    rollback: dict[str, Any] = {}
+    """Values of the base section 'rollback' that differ here."""
     policy: dict[str, Any] = {}
     """Values of the base section 'policy' that differ here."""
 
@@ -134,6 +146,12 @@ class EnvironmentConfig(Section):
                 "give the service's address (url:), a command that starts it (command:) "
                 "or the reference service (reference: {})"
             )
+        if self.kind is not None and self.platform != "kind":
+            raise ValueError("kind: describes a cluster to provision: it needs platform: kind")
+        if self.kind is not None and self.url is not None:
+            raise ValueError("give url or kind: at an address nothing is provisioned")
+        if self.images and self.platform != "local":
+            raise ValueError("images: names commands of this machine: it needs platform: local")
         if self.platform == "kubernetes" and self.protected and self.context is None:
             raise ValueError("a protected cluster needs context: the kubeconfig context's name")
         return self
@@ -292,5 +310,9 @@ class FileConfig(Section):
     """Quality gates by name."""
     load: dict[Name, LoadConfig] = {}
     """Load runs by name."""
+    blue_green: BlueGreenConfig | None = None
+    """Release by switching between two versions that are both up; left out: none is performed."""
+    rollback: RollbackConfig = RollbackConfig()
+    """Drills of the way back."""
     policy: PolicyConfig = PolicyConfig()
     """How verdicts turn into test outcomes."""
