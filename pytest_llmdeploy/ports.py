@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 Message = Mapping[str, Any]
@@ -258,4 +259,51 @@ class Fleet(Protocol):
 
     def close(self) -> None:
         """Release connections; what is deployed stays."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficProgress:
+    """Requests so far."""
+
+    intended: int
+    ended: int
+    failed: int
+    """Those that ended otherwise than with a whole answer."""
+
+
+class RunningTraffic(Protocol):
+    """Requests that go on while something else happens."""
+
+    def progress(self) -> TrafficProgress:
+        """Return the requests so far; raise NotMeasuredError where the traffic has ended badly."""
+        ...
+
+    def finish(self) -> TrafficLedger:
+        """Begin no more requests, let the open ones end, and return all of them."""
+        ...
+
+
+class TrafficLedger(Protocol):
+    """Every request of a finished traffic, each of which ended once."""
+
+    zero: float
+    """Zero of the records' times, on time.monotonic."""
+    duration: float
+    """Seconds until the last request had ended."""
+    path: Path
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the requests in the order of their ends, with the keys of docs/load.md."""
+        ...
+
+
+class Traffic(Protocol):
+    """A source of requests of which every one is accounted for."""
+
+    rate: float
+    """Requests intended per second."""
+
+    def start(self) -> RunningTraffic:
+        """Begin; returns when the first request is about to be sent. Raises NotMeasuredError."""
         ...

@@ -1,0 +1,121 @@
+"""Traffic that goes on while another stage does its work."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.ledger import read_ledger
+from pytest_llmdeploy.load.selfcheck import lateness
+from pytest_llmdeploy.load.spec import TrafficSpec
+from pytest_llmdeploy.ports import TrafficProgress
+from pytest_llmdeploy.redaction import Redactor
+
+MAX_DISPATCH_LAG = 0.25
+"""Seconds by which the generator may be late (99th percentile); what is counted is loss, not time."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackgroundTraffic:
+    """Sends one traffic, as often as it is started, each time into a folder of its own."""
+
+    spec: TrafficSpec
+    folder: Path
+    directory: Path
+    redact: Redactor
+
+    @property
+    def rate(self) -> float:
+        """Requests intended per second."""
+        return self.spec.steps[0].rate
+
+    def start(self) -> Running:
+        """Begin; returns when the first request is about to be sent."""
+        number = len(list(self.folder.glob("traffic-*")))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Running(self, self.folder / f"traffic-{number}")
+
+
+class Running:
+    """A traffic that has begun."""
+
+    def __init__(self, traffic: BackgroundTraffic, folder: Path) -> None:
+        self._latest = Progress()
+        self._over = threading.Event()
+        self._begun = threading.Event()
+        self._result: TrafficResult | None = None
+        self._error: BaseException | None = None
+
+        def watch(progress: Progress) -> str | None:
+            self._latest = progress
+            if progress.intended:
+                self._begun.set()
+            return None
+
+        def run() -> None:
+            try:
+                self._result = run_traffic(
+                    traffic.spec,
+                    folder,
+                    directory=traffic.directory,
+                    redact=traffic.redact,
+                    watch=watch,
+                    finish=self._over.is_set,
+                )
+            except BaseException as error:  # noqa: BLE001 - told by whoever asks next
+                self._error = error
+            finally:
+                self._begun.set()
+
+        self._thread = threading.Thread(target=run, name="llmdeploy-traffic", daemon=True)
+        self._thread.start()
+        self._begun.wait()
+        if not self._thread.is_alive():
+            self._raise()
+
+    def progress(self) -> TrafficProgress:
+        """Return the requests so far; raise NotMeasuredError where the traffic has ended."""
+        if not self._thread.is_alive():
+            self._raise()
+        latest = self._latest
+        return TrafficProgress(latest.intended, latest.ended, latest.failed)
+
+    def finish(self) -> Ledger:
+        """Begin no more requests, let the open ones end, and return all of them."""
+        self._over.set()
+        self._thread.join()
+        if self._result is None:
+            self._raise()
+        assert self._result is not None
+        result = self._result
+        result.check_complete()
+        if late := lateness(result, MAX_DISPATCH_LAG):
+            raise NotMeasuredError(f"the traffic was not what was asked for: {late}")
+        return Ledger(result.ledger, result.zero, result.duration)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise NotMeasuredError(f"the traffic has ended: {self._error}") from self._error
+        if self._result is not None and not self._over.is_set():
+            why = self._result.stopped or "; ".join(self._result.lost) or "its time was over"
+            raise NotMeasuredError(f"the traffic has ended before the release: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Every request of a finished traffic."""
+
+    path: Path
+    zero: float
+    duration: float
+
+    def records(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the requests in the order of their ends."""
+        return read_ledger(self.path)
+
+
