@@ -178,12 +178,19 @@ class Lock(Protocol):
 class Fleet(Protocol):
     """Versions of one service side by side, and which of them its users reach.
 
-    Methods raise PlatformError for what the platform refuses or does not answer, ConflictError where
-    somebody else changed what is about to be changed. All of them may be called again.
+    Methods raise PlatformError for what the platform refuses or does not answer, ConflictError
+    where somebody else changed what is about to be changed. All of them may be called again.
     """
 
-    journal: JournalStore
-    lock: Lock
+    @property
+    def journal(self) -> JournalStore:
+        """The journal's copy that outlives this machine, or this run."""
+        ...
+
+    @property
+    def lock(self) -> Lock:
+        """What a release of this service holds."""
+        ...
 
     def entry(self) -> Service:
         """Return the service as its users reach it; the stable version runs behind it."""
@@ -287,11 +294,15 @@ class RunningTraffic(Protocol):
 class TrafficLedger(Protocol):
     """Every request of a finished traffic, each of which ended once."""
 
-    zero: float
-    """Zero of the records' times, on time.monotonic."""
-    duration: float
-    """Seconds until the last request had ended."""
-    path: Path
+    @property
+    def zero(self) -> float:
+        """Zero of the records' times, on time.monotonic."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """File of the records."""
+        ...
 
     def records(self) -> Iterator[Mapping[str, Any]]:
         """Yield the requests in the order of their ends, with the keys of docs/load.md."""
@@ -300,9 +311,6 @@ class TrafficLedger(Protocol):
 
 class Traffic(Protocol):
     """A source of requests of which every one is accounted for."""
-
-    rate: float
-    """Requests intended per second."""
 
     def start(self) -> RunningTraffic:
         """Begin; returns when the first request is about to be sent. Raises NotMeasuredError."""

@@ -77,9 +77,10 @@ class LLMDeploySession:
     def note_selected(self, items: Sequence[pytest.Item]) -> None:
         """Tell the gates which of their cases this run asks."""
         if self._assembly is not None:
-            from pytest_llmdeploy.collection.selection import note_selected
+            from pytest_llmdeploy.collection import release, selection
 
-            note_selected(items)
+            selection.note_selected(items)
+            release.note_selected(items)
 
     def refuse_change(self, item: pytest.Item) -> None:
         """Stop a test of a changing stage from touching a protected environment."""
@@ -123,8 +124,9 @@ class LLMDeploySession:
     def finish(self, session: pytest.Session) -> None:
         """End the run: stop what was started, decide the exit code, write the reports."""
         code = int(session.exitstatus)
+        said: list[str] = []
         if self._assembly is not None:
-            self._assembly.close(lambda: code in (0, 1) and self._others_wait())
+            said = self._assembly.close(lambda: code in (0, 1) and self._others_wait())
         # Under xdist this process loads no file: the folder tells that a worker began something.
         used = self.events or self._assembly is not None or self._output_exists()
         if not self.is_controller or not used or self.config.option.collectonly:
@@ -159,7 +161,7 @@ class LLMDeploySession:
             others_failed=self.others_failed,
             not_collected=self.not_collected,
         )
-        self._warnings = [*warnings, *write_reports(self._result)]
+        self._warnings = [*said, *warnings, *write_reports(self._result)]
         if code == 0 and not (self.run.output / "report.json").is_file():
             code = EXIT_ERROR  # a verdict that nobody can look up
         session.exitstatus = code

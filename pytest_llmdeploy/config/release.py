@@ -10,8 +10,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from pytest_llmdeploy.config.load import ClientsConfig, NotNegative, PerSecond, PromptsConfig
 from pytest_llmdeploy.config.section import Seconds, Section
 
-DRILLS = ("never-ready", "wrong-health", "smoke-fails", "image-missing", "errors-after-switch")
-"""Releases of the reference service that must fail; each is a test of the way back."""
+Drill = Literal[
+    "never-ready", "wrong-health", "smoke-fails", "image-missing", "crashes", "errors-after-switch"
+]
+"""A release of the reference service that must fail: a test of the way back."""
 Path = Annotated[str, Field(pattern=r"^/\S*$")]
 Quantity = Annotated[str, Field(pattern=r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -86,7 +88,7 @@ class BlueGreenConfig(Section):
     """Deploys a version beside the running one, and switches to it."""
 
     name: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$")
-    """Name of the Service, and of the Deployments NAME-blue and NAME-green; default: service.name."""
+    """Name of the Service, and of the Deployments NAME-blue, NAME-green; default: service.name."""
     manifest: str | None = None
     """Deployment of your own (YAML, relative to this file); our labels, image and variables are
     laid over it."""
@@ -142,7 +144,7 @@ class BlueGreenConfig(Section):
 class RollbackConfig(Section):
     """Rehearses the way back: releases that must fail, and must leave everything as it was."""
 
-    drills: tuple[Literal[DRILLS], ...] = ()
+    drills: tuple[Drill, ...] = ()
     """Drills to perform, on the reference service in an environment that is not protected."""
 
 

@@ -17,7 +17,7 @@ from pytest_llmdeploy.ports import TrafficProgress
 from pytest_llmdeploy.redaction import Redactor
 
 MAX_DISPATCH_LAG = 0.25
-"""Seconds by which the generator may be late (99th percentile); what is counted is loss, not time."""
+"""Seconds by which it may be late (99th percentile): what is counted is loss, not time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,6 @@ class BackgroundTraffic:
     folder: Path
     directory: Path
     redact: Redactor
-
-    @property
-    def rate(self) -> float:
-        """Requests intended per second."""
-        return self.spec.steps[0].rate
 
     def start(self) -> Running:
         """Begin; returns when the first request is about to be sent."""
@@ -96,7 +91,7 @@ class Running:
         result.check_complete()
         if late := lateness(result, MAX_DISPATCH_LAG):
             raise NotMeasuredError(f"the traffic was not what was asked for: {late}")
-        return Ledger(result.ledger, result.zero, result.duration)
+        return Ledger(result.ledger, result.zero)
 
     def _raise(self) -> None:
         if self._error is not None:
@@ -112,10 +107,7 @@ class Ledger:
 
     path: Path
     zero: float
-    duration: float
 
     def records(self) -> Iterator[Mapping[str, Any]]:
         """Yield the requests in the order of their ends."""
         return read_ledger(self.path)
-
-

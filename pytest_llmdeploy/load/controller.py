@@ -119,8 +119,9 @@ def run_traffic(
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
-    `watch` is called about ten times a second. Once `finish` returns true nothing more is begun, what
-    is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError where no process started.
+    `watch` is called about ten times a second. Once `finish` returns true nothing more is begun,
+    what is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError
+    where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [

@@ -140,7 +140,7 @@ def wait_until_converged(
 
 
 def endpoints_lack(fleet: Fleet, color: str) -> str | None:
-    """Return how the service's endpoints differ from all ready replicas of `color` and no others."""
+    """Return what the endpoints lack of being all ready replicas of `color`, and no others."""
     found = [endpoint for endpoint in fleet.endpoints() if endpoint.ready]
     others = sorted({endpoint.color or endpoint.pod for endpoint in found} - {color})
     if others:
@@ -168,4 +168,3 @@ class _Row:
     def broken(self, why: str) -> None:
         self.length = 0
         self.last = why
-

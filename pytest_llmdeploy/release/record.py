@@ -8,11 +8,6 @@ from typing import Any
 
 from pytest_llmdeploy.verdicts import Verdict
 
-STEPS = (
-    *("preflight", "deploy", "rollout", "health", "smoke"),
-    *("switch", "converged", "watch", "zero-loss", "cleanup", "final-state"),
-)
-"""The steps of a blue/green release in their order; each is a test item."""
 FINAL = "final-state"
 """The step that tells, after success or failure, what state everything was left in."""
 

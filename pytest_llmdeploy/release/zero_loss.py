@@ -14,7 +14,13 @@ from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.shares import judge_share
 
 CONFIDENCE = 0.95
-BEFORE, DEPLOYING, SWITCHING, AFTER, RETURNING = "before", "deploying", "switching", "after", "returning"
+BEFORE, DEPLOYING, SWITCHING, AFTER, RETURNING = (
+    "before",
+    "deploying",
+    "switching",
+    "after",
+    "returning",
+)
 OK = "ok"
 CANCELLED = "cancelled"
 MOST_LOSSES = 20
@@ -181,13 +187,17 @@ def judge_losses(losses: Losses, max_loss: float) -> LossVerdict:
     """
     n, lost = losses.n, losses.lost
     if n == 0:
-        return LossVerdict(Verdict.ERROR, "no request was sent: nothing is known about losses", None)
+        return LossVerdict(
+            Verdict.ERROR, "no request was sent: nothing is known about losses", None
+        )
     share = judge_share(lost, n, max_loss, CONFIDENCE)
     counted = f"{lost} of {n} requests lost"
     if lost:
         before = losses.lost_in(BEFORE)
         if before == lost:
-            reason = f"{counted}, all of them before anything was changed: the running version fails"
+            reason = (
+                f"{counted}, all of them before anything was changed: the running version fails"
+            )
             return LossVerdict(Verdict.ERROR, reason, share.upper)
         where = ", ".join(
             f"{losses.lost_in(name)} {name}" for name in losses.phases if losses.lost_in(name)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmdeploy.assembly.releases import Releases
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.measure import first_model, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
@@ -65,6 +66,7 @@ class Assembly:
         """Hides the secrets of every file loaded so far."""
         self.while_waiting: Callable[[Callable[[], str]], None] = lambda _line: None
         """Called now and then while an item waits, with what makes a line about it."""
+        self.releases = Releases(run, lambda: self.while_waiting)
 
     @property
     def default(self) -> LoadedConfig | None:
@@ -250,14 +252,17 @@ class Assembly:
             self._engine = GateEngine(record, pulse, self.run.worker_count)
         return self._engine
 
-    def close(self, finish: Callable[[], bool] = lambda: False) -> None:
-        """End the engine; services live until the controller stops them.
+    def close(self, finish: Callable[[], bool] = lambda: False) -> list[str]:
+        """End the engine, and releases that are under way; return what has to be said of those.
 
-        Requests in flight are awaited while `finish` returns true.
+        Services live until the controller stops them. Requests in flight are awaited while `finish`
+        returns true.
         """
+        said = self.releases.close()
         if self._engine is not None:
             self._engine.close(finish)
             self._engine = None
+        return said
 
 
 class GatePlan:

@@ -1,0 +1,224 @@
+"""Plugs a release together: fleet, checks, traffic, journal, audit."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import math
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
+from pytest_llmdeploy.checks.exchange import Target
+from pytest_llmdeploy.checks.identity import identify, measure_status
+from pytest_llmdeploy.checks.measure import first_model, measure_health, measure_smoke
+from pytest_llmdeploy.checks.smoke import smoke_checks
+from pytest_llmdeploy.errors import MissingExtraError, NotBegunError
+from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.ports import Service, Traffic
+from pytest_llmdeploy.release.blue_green import BlueGreen
+from pytest_llmdeploy.release.convergence import Identity
+from pytest_llmdeploy.release.journal import Journal
+from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun
+from pytest_llmdeploy.release.state import Checks, Order, Release
+from pytest_llmdeploy.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.config.loader import LoadedConfig
+    from pytest_llmdeploy.ports import Fleet
+    from pytest_llmdeploy.run import Run
+
+LONGEST_RELEASE = 3600.0
+"""Seconds of traffic that a release can have; it is ended when the release ends."""
+RECORDS = "blue_green"
+
+
+def holder() -> str:
+    """Return who releases from this process: ``user@host:pid``."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}:{os.getpid()}"
+
+
+def release_checks(loaded: LoadedConfig) -> Checks:
+    """Return what is asked of replicas and of the service's entry."""
+    path = blue_green_config(loaded).liveness.path
+
+    def target(url: str) -> Target:
+        return Target(Service(url, url + loaded.service.base_path), loaded.service, loaded.root)
+
+    def health(url: str) -> list[tuple[str, Measurement]]:
+        found = []
+        for check in loaded.health.checks:
+            measured = measure_health(target(url), check)
+            found.append((check.name, measured))
+            if check.path == path and measured.verdict is Verdict.PASS:
+                status = measure_status(target(url), check)
+                found += [(f"{check.name}-status", status)] if status else []
+        return found
+
+    def smoke(url: str) -> list[tuple[str, Measurement]]:
+        return [
+            (check.title, measure_smoke(target(url), check))
+            for check in smoke_checks(loaded.smoke, loaded.service, url)
+        ]
+
+    def who(url: str) -> Identity:
+        return Identity(*identify(target(url), path))
+
+    return Checks(health, smoke, who)
+
+
+class Releases:
+    """The releases that this process can perform, one per file."""
+
+    def __init__(
+        self, run: Run, waiting: Callable[[], Callable[[Callable[[], str]], None]]
+    ) -> None:
+        self._run = run
+        self._waiting = waiting
+        self._runs: dict[Path, ReleaseRun] = {}
+        self._fleets: dict[Path, Fleet] = {}
+
+    def fleet(self, loaded: LoadedConfig) -> Fleet:
+        """Return the fleet of the file's environment."""
+        if loaded.path not in self._fleets:
+            self._fleets[loaded.path] = make_fleet(
+                loaded, self._run.prepare(), self._run.owner, self._run.id
+            )
+        return self._fleets[loaded.path]
+
+    def run(self, loaded: LoadedConfig) -> ReleaseRun:
+        """Return the release of the run's image; raise NotBegunError where none is given."""
+        if self._run.image is None:
+            raise NotBegunError("which version? Give it: --llmdeploy-image REF")
+        if loaded.path not in self._runs:
+            folder = self._folder(loaded)
+            image = self._run.image
+            self._runs[loaded.path] = ReleaseRun(
+                folder,
+                self._run.output / "evidence",
+                lambda on_step, keep: BlueGreen(self.release(loaded, image, folder), on_step, keep),
+                lambda line: self._waiting()(line),  # noqa: PLW0108 - it is set later
+            )
+        return self._runs[loaded.path]
+
+    def _folder(self, loaded: LoadedConfig) -> Path:
+        unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
+        return self._run.prepare() / "records" / RECORDS / f"{loaded.environment_name}-{unique}"
+
+    def release(
+        self,
+        loaded: LoadedConfig,
+        image: str,
+        folder: Path,
+        variables: Mapping[str, str] | None = None,
+    ) -> Release:
+        """Return a release of `image`, ready to be performed; its traces go below `folder`."""
+        fleet = self.fleet(loaded)
+        order = Order(
+            service=blue_green_config(loaded).name or loaded.service.name,
+            environment=loaded.environment_name,
+            image=image,
+            run_id=self._run.id,
+            holder=holder(),
+            origin={"config": str(loaded.path.absolute()), "output": str(self._run.output)},
+            variables=variables or {},
+        )
+        return Release(
+            order=order,
+            config=blue_green_config(loaded),
+            fleet=fleet,
+            checks=release_checks(loaded),
+            traffic_to=partial(release_traffic, loaded, folder),
+            journal=Journal(folder / JOURNAL, fleet.journal),
+            on_action=partial(self._audit, order),
+        )
+
+    def _audit(self, order: Order, action: str, detail: Mapping[str, Any]) -> None:
+        from pytest_llmdeploy.reports.audit import AUDIT, append
+
+        append(
+            self._run.prepare() / AUDIT,
+            {
+                "event": action,
+                "who": order.holder,
+                "service": order.service,
+                "environment": order.environment,
+                "image": order.image,
+                "detail": dict(detail),
+            },
+        )
+
+    def close(self) -> list[str]:
+        """End releases that are under way, by a rollback; return what has to be said about them."""
+        said = [line for run in self._runs.values() for line in run.close()]
+        for fleet in self._fleets.values():
+            fleet.close()
+        return said
+
+
+def release_traffic(loaded: LoadedConfig, folder: Path, url: str) -> Traffic | None:
+    """Return the requests that prove that a release loses none.
+
+    Raises NotMeasuredError where load may not be put on the address, MissingExtraError.
+    """
+    try:
+        from pytest_llmdeploy.load.background import BackgroundTraffic
+        from pytest_llmdeploy.load.guards import check_host, check_limits
+        from pytest_llmdeploy.load.plan import read_prompts
+        from pytest_llmdeploy.load.spec import Step, Timeouts, TrafficSpec
+        from pytest_llmdeploy.load.spec import Target as LoadTarget
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("blue_green", "load", error.name or "zstandard") from None
+    config = blue_green_config(loaded)
+    wanted = config.traffic
+    check_host(url, loaded.environment_name, loaded.environment)
+    # 0 of n lost rules out a share of 3/n at 95 %; a margin, for some fall outside the watch.
+    rate = wanted.rate or math.ceil(3.2 / wanted.max_loss / config.watch_duration * 10) / 10
+    service = Service(url, url + loaded.service.base_path)
+    target = Target(service, loaded.service, loaded.root)
+    ca_file = loaded.service.ca_path(loaded.root)
+    spec = TrafficSpec(
+        targets=(
+            LoadTarget(
+                url=f"{service.api_url}/chat/completions",
+                headers=loaded.service.request_headers(),
+                model=loaded.service.model or first_model(target, loaded.service.timeout),
+                version_header=loaded.service.version_header or "x-llm-version",
+                verify_tls=loaded.service.verify_tls,
+                ca_file=str(ca_file) if ca_file else None,
+            ),
+        ),
+        steps=(Step(rate, rate, LONGEST_RELEASE),),
+        arrivals="constant",
+        seed=wanted.seed,
+        prompts=read_prompts(wanted.prompts, loaded.root),
+        words=wanted.prompts.words,
+        shared_prefix=wanted.prompts.shared_prefix,
+        output_tokens=(1, wanted.max_tokens),
+        long_stream_tokens=wanted.long_stream_tokens,
+        parameters=wanted.parameters,
+        streamed=wanted.streamed,
+        clients={name: weight for name, weight in wanted.clients if weight},
+        timeouts=Timeouts(
+            connect=min(10.0, wanted.timeout),
+            first_token=wanted.timeout,
+            idle=wanted.timeout,
+            total=wanted.timeout,
+        ),
+        drain=wanted.timeout,
+    )
+    # What is sent beyond the watch depends on the platform; the part that is known must be allowed.
+    known = replace(spec, steps=(Step(rate, rate, config.watch_duration),))
+    limits = check_limits(known, loaded.environment_name, loaded.environment)
+    if limits is not None:
+        spec = replace(spec, max_tokens_total=limits.tokens)
+    return BackgroundTraffic(spec, folder, loaded.root, loaded.redactor)

@@ -1,0 +1,137 @@
+"""One release for all items and processes that ask: performed once, by whoever asks first."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.liveness import Pulse, is_alive
+from pytest_llmdeploy.release.blue_green import BlueGreen, KeepEvidence
+from pytest_llmdeploy.release.journal import append_durably, read_entries
+from pytest_llmdeploy.release.record import FINAL, StepRecord
+
+JOURNAL = "journal.jsonl"
+RESULT = "result.json"
+POLL_INTERVAL = 0.1
+
+Prepare = Callable[[Callable[[StepRecord], None], KeepEvidence], BlueGreen]
+"""Makes the release, once this process is the one to perform it."""
+
+
+class ReleaseRun:
+    """A release below one folder: ``steps.jsonl`` as they end, the result, and the journal."""
+
+    def __init__(
+        self,
+        folder: Path,
+        evidence: Path,
+        prepare: Prepare,
+        waiting: Callable[[Callable[[], str]], None],
+    ) -> None:
+        """`waiting` is called now and then while a step is awaited, with what makes a line."""
+        self._folder = folder
+        self._evidence = evidence
+        self._prepare = prepare
+        self._waiting = waiting
+        self._release: BlueGreen | None = None
+        self._thread: threading.Thread | None = None
+        self._died: BaseException | None = None
+
+    def step(self, name: str) -> StepRecord:
+        """Return what became of a step, waiting for it; the first caller has all of them performed.
+
+        Raises NotMeasuredError where whoever performed the release has died.
+        """
+        self._begin_or_join()
+        while (record := self._found(name)) is None:
+            self._waiting(self._line)
+            if self._thread is not None:
+                self._thread.join(POLL_INTERVAL)
+                over = not self._thread.is_alive()
+            else:
+                over = not is_alive(self._folder / "owner.pulse")
+                time.sleep(POLL_INTERVAL)
+            if over and self._found(name) is None:
+                raise NotMeasuredError(self._ended_early())
+        return record
+
+    def close(self) -> list[str]:
+        """End a release that is under way, by a rollback; return what has to be said about it."""
+        if self._thread is None or self._release is None:
+            return []
+        was_alive = self._thread.is_alive()
+        self._release.abort("pytest ended before the release did")
+        self._thread.join()
+        final = self._found(FINAL)
+        if not was_alive or final is None:
+            return []
+        return [f"the release was interrupted: {final.reason}"]
+
+    def _begin_or_join(self) -> None:
+        if self._thread is not None:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        pulse = self._folder / "owner.pulse"
+        with FileLock(self._folder / "owner.lock"):
+            if pulse.exists():
+                return
+            held = Pulse(pulse)
+        self._release = self._prepare(self._note, self._keep)
+        self._thread = threading.Thread(
+            target=self._perform, args=(held,), name="llmdeploy-release"
+        )
+        self._thread.start()
+
+    def _perform(self, held: Pulse) -> None:
+        assert self._release is not None
+        try:
+            result = self._release.run()
+            partial = self._folder / f"{RESULT}.partial"
+            partial.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
+            partial.replace(self._folder / RESULT)
+        except BaseException as error:  # noqa: BLE001 - told by whoever waits
+            self._died = error
+        finally:
+            held.stop()
+
+    def _line(self) -> str:
+        what = (
+            self._release.now_doing if self._release is not None else "performed by another worker"
+        )
+        return f"blue_green: {what}"
+
+    def _note(self, record: StepRecord) -> None:
+        append_durably(self._folder / "steps.jsonl", record.to_json())
+
+    def _keep(self, step: str, files: Any) -> str | None:
+        if not files:
+            return None
+        folder = self._evidence / f"blue_green-{step}"
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="replace")
+        return str(folder)
+
+    def _found(self, name: str) -> StepRecord | None:
+        return next((record for record in self._records() if record.name == name), None)
+
+    def _records(self) -> Iterator[StepRecord]:
+        path = self._folder / "steps.jsonl"
+        if path.exists():
+            yield from map(StepRecord.from_json, read_entries(path))
+
+    def _ended_early(self) -> str:
+        if self._died is not None:
+            return f"the release ended early: {type(self._died).__name__}: {self._died}"
+        return (
+            "the process that performed the release has died; `llmdeploy rollback` brings back "
+            f"what it had changed (journal: {self._folder / JOURNAL})"
+        )
