@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import socket
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from pytest_llmdeploy.errors import ConflictError, LockedError, PlatformError
+from pytest_llmdeploy.liveness import process_lives
 from pytest_llmdeploy.platforms.kubernetes.api import Api, Object
 from pytest_llmdeploy.platforms.kubernetes.names import Names
 from pytest_llmdeploy.platforms.kubernetes.refusals import TakenError, UnclearError
@@ -47,7 +50,7 @@ class LeaseLock:
 
         def check(present: Object) -> None:
             if (other := _holder(present)) not in {None, holder}:
-                raise LockedError(self._who(present, str(other)))
+                raise self._locked(present, str(other))
 
         self._take(holder, check)
 
@@ -140,22 +143,20 @@ class LeaseLock:
     def _now(self) -> str:
         return self._api.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
-    def _who(self, present: Object, holder: str) -> str:
-        name = self._names.service
+    def _locked(self, present: Object, holder: str) -> LockedError:
+        name, namespace = self._names.service, self._names.namespace
         renewed = _time(present["spec"].get("renewTime"))
-        age = (self._api.now() - renewed).total_seconds() if renewed else None
-        seen = "never" if age is None else f"{max(0.0, age):.0f} s ago"
+        age = (self._api.now() - renewed).total_seconds() if renewed else math.inf
         duration = int(present["spec"].get("leaseDurationSeconds") or self._duration)
-        if age is not None and age < duration:
-            return (
-                f"{holder} is releasing {name} (Lease {self._names.own_name()} in namespace "
-                f"{self._names.namespace}, renewed {seen}): wait for it"
-            )
-        return (
-            f"{holder} began to release {name} and has not been heard of since (Lease "
-            f"{self._names.own_name()} in namespace {self._names.namespace} is stale, renewed "
-            f"{seen}): 'llmdeploy rollback' takes it over and finishes or undoes that release"
+        seen = f"renewed {max(0.0, age):.0f} s ago" if renewed else "never renewed"
+        lease = f"Lease {self._names.own_name()} in namespace {namespace}, {seen}"
+        if age < duration and not _has_ended(holder):
+            return LockedError(f"{holder} is releasing {name} ({lease})", holder, alive=True)
+        text = (
+            f"{holder} began to release {name} and did not finish ({lease}): "
+            "'llmdeploy rollback' takes it over and finishes or undoes that release"
         )
+        return LockedError(text, holder, alive=False)
 
     def _start_renewing(self) -> None:
         self._ended = threading.Event()
@@ -186,6 +187,13 @@ class LeaseLock:
 
 def _holder(lease: Object) -> str | None:
     return (lease.get("spec") or {}).get("holderIdentity") or None
+
+
+def _has_ended(holder: str) -> bool:
+    """Return whether a holder, ``user@host:pid``, was a process of this machine that is gone."""
+    where, _, pid = holder.rpartition(":")
+    here = where.rpartition("@")[2] == socket.gethostname()
+    return here and pid.isdecimal() and not process_lives(int(pid))
 
 
 def _time(text: object) -> datetime | None:
