@@ -78,3 +78,10 @@ class ConflictError(PlatformError):
 
 class LockedError(PlatformError):
     """Wait for the release that holds the lock, or finish one that was interrupted."""
+
+    def __init__(self, text: str, holder: str, *, alive: bool) -> None:
+        super().__init__(text)
+        self.holder = holder
+        """``user@host:pid``."""
+        self.alive = alive
+        """It has shown lately that it is at work."""

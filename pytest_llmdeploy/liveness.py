@@ -71,7 +71,7 @@ def wait_until_exit(pid: int, interval: float = 0.5) -> None:
     except ProcessLookupError:
         return
     except (AttributeError, OSError):  # not Linux: ask again and again
-        while _exists(pid):
+        while process_lives(pid):
             time.sleep(interval)
         return
     try:
@@ -80,7 +80,8 @@ def wait_until_exit(pid: int, interval: float = 0.5) -> None:
         os.close(descriptor)
 
 
-def _exists(pid: int) -> bool:
+def process_lives(pid: int) -> bool:
+    """Return whether there is a process of this number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -57,6 +57,12 @@ def add_options(parser: pytest.Parser) -> None:
         type=_text,
         help="Version to release: an image reference",
     )
+    group.addoption(
+        "--llmdeploy-keep-cluster",
+        dest="llmdeploy_keep_cluster",
+        action="store_true",
+        help="Keep the cluster or the local fleet that the run made; `llmdeploy clusters` ends it",
+    )
     parser.addini(ENVIRONMENT_INI, f"Environment of {CONFIG_NAME} to run against", default=None)
 
 

@@ -50,6 +50,8 @@ class Run:
     """xdist's id of this process, such as gw0; None in the controller or without xdist."""
     worker_count: int = 1
     """Number of processes that run items."""
+    keep: bool = False
+    """What the run provisions stays when it ends."""
     owner: int = field(default_factory=os.getpid)
     """Pid of the process that owns the run: the controller, or pytest itself without xdist."""
 

@@ -199,12 +199,9 @@ class LLMDeploySession:
         """End what was started; return a line for each service that would not end."""
         if not self._output_exists():
             return []
-        from pytest_llmdeploy.assembly import stop_services
+        from pytest_llmdeploy.assembly import end_run
 
-        return [
-            f"a started service has not ended; its guardian's pid is in {pulse}"
-            for pulse in stop_services(self.run)
-        ]
+        return end_run(self.run)
 
     def _output_exists(self) -> bool:
         try:
@@ -227,6 +224,7 @@ def _run(config: pytest.Config) -> Run:
     """Return the run that this process is part of."""
     environment = options.environment_name(config)
     image: str | None = config.getoption("llmdeploy_image")
+    keep: bool = config.getoption("llmdeploy_keep_cluster")
     shared: dict[str, Any] | None = getattr(config, "workerinput", {}).get("llmdeploy")
     if shared is not None:
         return Run(
@@ -235,6 +233,7 @@ def _run(config: pytest.Config) -> Run:
             owner=shared["owner"],
             environment=environment,
             image=image,
+            keep=keep,
             worker=os.environ.get("PYTEST_XDIST_WORKER", "worker"),
             worker_count=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
         )
@@ -246,4 +245,4 @@ def _run(config: pytest.Config) -> Run:
         except ValueError as error:
             raise pytest.UsageError(f"--llmdeploy-output: {error}") from None
     output = chosen or config.rootpath / OUTPUT_ROOT / run_id
-    return Run(id=run_id, output=output.absolute(), environment=environment, image=image)
+    return Run(id=run_id, output=output.absolute(), environment=environment, image=image, keep=keep)

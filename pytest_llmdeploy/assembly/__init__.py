@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmdeploy.assembly.fleets import end_fleets
+from pytest_llmdeploy.assembly.recoveries import finish_interrupted
 from pytest_llmdeploy.assembly.releases import Releases
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.measure import first_model, measure_smoke
@@ -347,6 +349,11 @@ def services_folder(run: Run) -> Path:
     return run.output / "services"
 
 
-def stop_services(run: Run) -> list[Path]:
-    """End what the run started; return the pulses of what could not be ended."""
-    return stop_all(services_folder(run), STOP_TIMEOUT)
+def end_run(run: Run) -> list[str]:
+    """Undo what was left half done, and end what the run started; return what has to be said."""
+    said = finish_interrupted(run.output)
+    said += [
+        f"a started service has not ended; its guardian's pid is in {pulse}"
+        for pulse in stop_all(services_folder(run), STOP_TIMEOUT)
+    ]
+    return [*said, *end_fleets(run.output, keep=run.keep)]

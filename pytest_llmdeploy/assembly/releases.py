@@ -13,16 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.identity import identify, measure_status
 from pytest_llmdeploy.checks.measure import first_model, measure_health, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
-from pytest_llmdeploy.errors import MissingExtraError, NotBegunError
+from pytest_llmdeploy.config.release import BlueGreenConfig
+from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.ports import Service, Traffic
 from pytest_llmdeploy.release.blue_green import BlueGreen
 from pytest_llmdeploy.release.convergence import Identity
+from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
+from pytest_llmdeploy.release.evidence import keep_evidence
 from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun
 from pytest_llmdeploy.release.state import Checks, Order, Release
@@ -102,13 +107,46 @@ class Releases:
         if loaded.path not in self._runs:
             folder = self._folder(loaded)
             image = self._run.image
+            keep = partial(keep_evidence, self._run.output / "evidence", RECORDS)
             self._runs[loaded.path] = ReleaseRun(
                 folder,
-                self._run.output / "evidence",
-                lambda on_step, keep: BlueGreen(self.release(loaded, image, folder), on_step, keep),
+                self._turn(),
+                lambda on_step: BlueGreen(self.release(loaded, image, folder), on_step, keep),
                 lambda line: self._waiting()(line),  # noqa: PLW0108 - it is set later
             )
         return self._runs[loaded.path]
+
+    def drill(self, loaded: LoadedConfig, name: str) -> Measurement:
+        """Perform a rollback drill; raise NotMeasuredError where the environment is not for it."""
+        drill = DRILLS[name]
+        where, environment = loaded.environment_name, loaded.environment
+        if environment.protected or (environment.reference is None and environment.kind is None):
+            raise NotMeasuredError(
+                "drills plant faults into the reference service: "
+                f"the environment '{where}' is protected, or runs something else"
+            )
+        config = blue_green_config(loaded)
+        timeout = min(config.rollout_timeout, ROLLOUT_TIMEOUT)
+        release = self.release(
+            loaded,
+            drill.image or environment.stable_image,
+            self._folder(loaded).with_name(f"drill-{name}"),
+            variables=drill.variables,
+            config=config.model_copy(update={"rollout_timeout": timeout}),
+        )
+        keep = partial(keep_evidence, self._run.output / "evidence", f"drill-{name}")
+        performed = BlueGreen(release, evidence=keep)
+        performed.between(lambda: self._waiting()(lambda: f"drill {name}: {performed.now_doing}"))
+        with self._turn():
+            result = performed.run()
+            if result.success:
+                performed.take_back()
+        verdict, reason = judge_drill(drill, result)
+        return Measurement(verdict, reason, {"release": result.to_json()})
+
+    def _turn(self) -> FileLock:
+        """Return what one release at a time holds, over all processes of the run."""
+        return FileLock(self._run.prepare() / "releases.lock")
 
     def _folder(self, loaded: LoadedConfig) -> Path:
         unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
@@ -119,12 +157,15 @@ class Releases:
         loaded: LoadedConfig,
         image: str,
         folder: Path,
+        *,
         variables: Mapping[str, str] | None = None,
+        config: BlueGreenConfig | None = None,
     ) -> Release:
         """Return a release of `image`, ready to be performed; its traces go below `folder`."""
+        config = config or blue_green_config(loaded)
         fleet = self.fleet(loaded)
         order = Order(
-            service=blue_green_config(loaded).name or loaded.service.name,
+            service=config.name or loaded.service.name,
             environment=loaded.environment_name,
             image=image,
             run_id=self._run.id,
@@ -134,7 +175,7 @@ class Releases:
         )
         return Release(
             order=order,
-            config=blue_green_config(loaded),
+            config=config,
             fleet=fleet,
             checks=release_checks(loaded),
             traffic_to=partial(release_traffic, loaded, folder),

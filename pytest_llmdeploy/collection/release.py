@@ -51,6 +51,23 @@ def release_items(
         yield item
 
 
+def drill_items(
+    assembly: Assembly, loaded: LoadedConfig, stage: pytest.Collector
+) -> Iterator[pytest.Item]:
+    """Yield an item per rollback drill."""
+    for number, name in enumerate(loaded.rollback.drills):
+        _, line = loaded.where("rollback", "drills", number)
+        item: pytest.Item = StageItem.from_parent(
+            stage,
+            name=name,
+            stage="rollback",
+            loaded=loaded,
+            line=line,
+            measure=partial(assembly.releases.drill, loaded, name),
+        )
+        yield item
+
+
 def note_selected(items: Sequence[pytest.Item]) -> None:
     """Tell the steps whether the run selected all of their release."""
     steps = [item for item in items if isinstance(item, StepItem)]

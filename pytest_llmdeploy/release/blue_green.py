@@ -60,6 +60,10 @@ class BlueGreen:
         """What goes on, in a line, for people who wait."""
         return self._release.now_doing
 
+    def between(self, tell: Callable[[], None]) -> None:
+        """Have `tell` called now and then while this waits."""
+        self._release.patience.between = tell
+
     def abort(self, why: str) -> None:
         """End the release from another thread: what was changed is taken back first."""
         self._release.patience.abort(why)
@@ -95,6 +99,24 @@ class BlueGreen:
         if interrupted is not None:
             raise interrupted
         return self._result(begun, failed)
+
+    def take_back(self) -> RollbackReport:
+        """Undo a release that has succeeded; its journal is closed already."""
+        return roll_back(self._way_back(moved=True), None)
+
+    def _way_back(self, *, moved: bool, between: Callable[[], None] = lambda: None) -> WayBack:
+        release = self._release
+        assert release.snapshot is not None
+        return WayBack(
+            fleet=release.fleet,
+            config=release.config,
+            snapshot=release.snapshot,
+            old_color=release.old,
+            old=release.old_identity,
+            moved=moved,
+            who_answers=lambda: release.checks.identify(release.entry),
+            between=between,
+        )
 
     def _perform(self, name: str, act: Callable[[Release], Outcome]) -> StepRecord:
         """Return what became of a step; lets only what is no error of ours through."""
@@ -136,19 +158,7 @@ class BlueGreen:
         if moved:
             release.moments = replace(release.moments, back=detected)
         release.on_action("rollback", {"because": failed.reason})
-        report = roll_back(
-            WayBack(
-                fleet=release.fleet,
-                config=release.config,
-                snapshot=release.snapshot,
-                old_color=release.old,
-                old=release.old_identity,
-                moved=moved,
-                who_answers=lambda: release.checks.identify(release.entry),
-                between=tell,
-            ),
-            release.journal,
-        )
+        report = roll_back(self._way_back(moved=moved, between=tell), release.journal)
         tell()
         if report.time_to_safe is not None:
             release.moments = replace(release.moments, safe=detected + report.time_to_safe)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from pytest_llmdeploy.errors import NotMeasuredError, PlatformError
 from pytest_llmdeploy.release.convergence import (
     Converged,
+    Identity,
     endpoints_lack,
     wait_until_converged,
 )
@@ -67,12 +69,21 @@ def _wait_until_converged(release: Release, switched: float) -> Converged:
         release.fleet,
         release.new,
         release.new_identity,
-        lambda: release.checks.identify(release.entry),
+        partial(_who_answers, release),
         connections=release.config.fresh_connections,
         since=switched,
         timeout=release.config.converge_timeout,
         clock=release.patience,
     )
+
+
+def _who_answers(release: Release) -> Identity:
+    """Ask the service; end the waiting where the new version already loses requests, or crashes."""
+    _check_losses(release)
+    rollout = release.fleet.rollout(release.new)
+    if rollout.failure is not None:
+        raise StepFailedError(rollout.failure)
+    return release.checks.identify(release.entry)
 
 
 def watch(release: Release) -> Outcome:

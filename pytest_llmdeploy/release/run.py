@@ -7,13 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.liveness import Pulse, is_alive
-from pytest_llmdeploy.release.blue_green import BlueGreen, KeepEvidence
+from pytest_llmdeploy.release.blue_green import BlueGreen
 from pytest_llmdeploy.release.journal import append_durably, read_entries
 from pytest_llmdeploy.release.record import FINAL, StepRecord
 
@@ -21,7 +20,7 @@ JOURNAL = "journal.jsonl"
 RESULT = "result.json"
 POLL_INTERVAL = 0.1
 
-Prepare = Callable[[Callable[[StepRecord], None], KeepEvidence], BlueGreen]
+Prepare = Callable[[Callable[[StepRecord], None]], BlueGreen]
 """Makes the release, once this process is the one to perform it."""
 
 
@@ -31,13 +30,16 @@ class ReleaseRun:
     def __init__(
         self,
         folder: Path,
-        evidence: Path,
+        turn: FileLock,
         prepare: Prepare,
         waiting: Callable[[Callable[[], str]], None],
     ) -> None:
-        """`waiting` is called now and then while a step is awaited, with what makes a line."""
+        """`turn` is held while the release goes on: one at a time.
+
+        `waiting` is called now and then while a step is awaited, with what makes a line.
+        """
         self._folder = folder
-        self._evidence = evidence
+        self._turn = turn
         self._prepare = prepare
         self._waiting = waiting
         self._release: BlueGreen | None = None
@@ -83,7 +85,7 @@ class ReleaseRun:
             if pulse.exists():
                 return
             held = Pulse(pulse)
-        self._release = self._prepare(self._note, self._keep)
+        self._release = self._prepare(self._note)
         self._thread = threading.Thread(
             target=self._perform, args=(held,), name="llmdeploy-release"
         )
@@ -92,7 +94,8 @@ class ReleaseRun:
     def _perform(self, held: Pulse) -> None:
         assert self._release is not None
         try:
-            result = self._release.run()
+            with self._turn:
+                result = self._release.run()
             partial = self._folder / f"{RESULT}.partial"
             partial.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
             partial.replace(self._folder / RESULT)
@@ -109,16 +112,6 @@ class ReleaseRun:
 
     def _note(self, record: StepRecord) -> None:
         append_durably(self._folder / "steps.jsonl", record.to_json())
-
-    def _keep(self, step: str, files: Any) -> str | None:
-        if not files:
-            return None
-        folder = self._evidence / f"blue_green-{step}"
-        for name, text in files.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", errors="replace")
-        return str(folder)
 
     def _found(self, name: str) -> StepRecord | None:
         return next((record for record in self._records() if record.name == name), None)

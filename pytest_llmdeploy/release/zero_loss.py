@@ -173,6 +173,8 @@ def count_losses(
     new_version: str | None = None,
 ) -> Losses:
     """Count every request of a traffic."""
+    if old_version == new_version:  # answers do not tell which version gave them
+        old_version = new_version = None
     losses = Losses(moments, new_version, old_version)
     for record in records:
         losses.add(record)

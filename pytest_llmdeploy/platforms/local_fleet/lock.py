@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_llmdeploy.errors import LockedError
+from pytest_llmdeploy.errors import ConflictError, LockedError
 from pytest_llmdeploy.liveness import Pulse, is_alive
 from pytest_llmdeploy.platforms.local_fleet.files import read_json, write_json
 
@@ -33,11 +33,12 @@ class ReleaseLock:
         with self._guard:
             if self._is_ours():
                 return
-            if (other := self._holder()) is not None:
-                state = (
-                    "is at work" if is_alive(self._path) else "ended without finishing its release"
-                )
-                raise LockedError(f"{other} holds the lock of this fleet, and {state}")
+            other = self._holder()
+            if other is not None and other != holder:
+                alive = is_alive(self._path)
+                state = "is at work" if alive else "ended without finishing its release"
+                text = f"{other} holds the lock of this fleet, and {state}"
+                raise LockedError(text, other, alive=alive)
             self._take(holder)
 
     def release(self) -> None:
@@ -45,9 +46,21 @@ class ReleaseLock:
         with self._guard:
             if self._is_ours():
                 self._holder_file.unlink(missing_ok=True)
-            if self._pulse is not None:
-                self._pulse.stop()
-                self._pulse = None
+            self.close()
+
+    def close(self) -> None:
+        """Keep it alive no longer; where it is still held, it counts as a dead release's."""
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+
+    def check(self) -> None:
+        """Raise ConflictError where somebody took it from us: hands off what they now change."""
+        if self._pulse is not None and not self._is_ours():
+            raise ConflictError(
+                f"{self._holder() or 'somebody else'} has taken over the release of this fleet: "
+                "this one changes nothing any more"
+            )
 
     def steal(self, holder: str) -> str | None:
         """Take it whoever holds it, dead or alive; return who did."""
@@ -55,13 +68,12 @@ class ReleaseLock:
             if self._is_ours():
                 return None
             other = self._holder()
-            self._path.unlink(missing_ok=True)
             self._take(holder)
             return other
 
     def _take(self, holder: str) -> None:
-        if self._pulse is not None:
-            self._pulse.stop()
+        self.close()
+        self._path.unlink(missing_ok=True)
         self._pulse = Pulse(self._path)
         self._token = secrets.token_hex(8)
         write_json(self._holder_file, {"holder": holder, "token": self._token})

@@ -1,0 +1,158 @@
+"""Finds interrupted releases, and plugs together what ends them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
+from pytest_llmdeploy.assembly.releases import RECORDS, holder, release_checks
+from pytest_llmdeploy.config.loader import load_config
+from pytest_llmdeploy.errors import LLMDeployError, LockedError
+from pytest_llmdeploy.liveness import is_alive, process_lives
+from pytest_llmdeploy.release.journal import (
+    Journal,
+    Situation,
+    append_durably,
+    read_entries,
+    situation,
+)
+from pytest_llmdeploy.release.recovery import Recovery
+from pytest_llmdeploy.release.run import JOURNAL
+from pytest_llmdeploy.run import OUTPUT_ROOT, new_run_id
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.config.loader import LoadedConfig
+    from pytest_llmdeploy.ports import Fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A release that was neither finished nor undone, by its journal in a run's folder."""
+
+    journal: Path
+    situation: Situation
+
+    @property
+    def config(self) -> Path:
+        """The file that described it."""
+        return Path(self.situation.release["origin"]["config"])
+
+    @property
+    def environment(self) -> str:
+        """The environment that it changed."""
+        return str(self.situation.release["environment"])
+
+    @property
+    def output(self) -> Path:
+        """The folder of its run."""
+        return Path(self.situation.release["origin"]["output"])
+
+
+def interrupted_in(output: Path) -> Iterator[Interrupted]:
+    """Yield the interrupted releases of a run's folder; none whose process is still at work."""
+    for path in sorted((output / "records" / RECORDS).glob(f"*/{JOURNAL}")):
+        if is_alive(path.parent / "owner.pulse"):
+            continue
+        found = situation(read_entries(path))
+        if found is not None and found.is_open:
+            yield Interrupted(path, found)
+
+
+def newest_interrupted(loaded: LoadedConfig, output: Path | None) -> Interrupted | None:
+    """Return the environment's interrupted release; None where there is none.
+
+    It is looked for in the folder `output`, or else in the runs' folders, the newest first, and
+    then in the platform's own store, where a release that began on another machine has its journal.
+    """
+    root = loaded.root / OUTPUT_ROOT
+    folders = [output] if output is not None else sorted(root.glob("*"), reverse=True)
+    for folder in folders:
+        for found in interrupted_in(folder.absolute()):
+            if found.environment == loaded.environment_name:
+                return found
+    if output is None and loaded.environment.platform == "kubernetes":
+        return _from_elsewhere(loaded, root / new_run_id())
+    return None
+
+
+def _from_elsewhere(loaded: LoadedConfig, output: Path) -> Interrupted | None:
+    fleet = make_fleet(loaded, output, os.getpid(), output.name)
+    try:
+        entries = fleet.journal.read()
+    finally:
+        fleet.close()
+    found = situation(entries)
+    if found is None or not found.is_open:
+        return None
+    journal = output / "records" / RECORDS / "from-another-machine" / JOURNAL
+    journal.parent.mkdir(parents=True)
+    for entry in entries:
+        append_durably(journal, entry)
+    return Interrupted(journal, found)
+
+
+def recovery(found: Interrupted, loaded: LoadedConfig) -> Recovery:
+    """Return what ends the release, once its lock is held."""
+    release = found.situation.release
+    fleet = make_fleet(loaded, found.output, os.getpid(), str(release["run"]))
+    return Recovery(
+        situation=found.situation,
+        fleet=fleet,
+        config=blue_green_config(loaded),
+        checks=release_checks(loaded),
+        journal=Journal(found.journal, fleet.journal),
+    )
+
+
+def take_lock(fleet: Fleet, *, take_over: bool = False) -> None:
+    """Hold the fleet's lock; raise LockedError where whoever has it may be at work.
+
+    A holder that is known to be dead, or has not shown itself for long, loses it.
+    """
+    me = holder()
+    try:
+        fleet.lock.acquire(me)
+    except LockedError as error:
+        if error.alive and not take_over and not _is_dead(error.holder):
+            raise
+        fleet.lock.steal(me)
+
+
+def finish_interrupted(output: Path) -> list[str]:
+    """Undo what processes of this run left half done; return a line for each such release."""
+    said = []
+    for found in interrupted_in(output):
+        what = found.situation.in_words()
+        try:
+            loaded = load_config(found.config, found.environment)
+            ended = recovery(found, loaded)
+            take_lock(ended.fleet)
+            report = ended.undo()
+            if report.succeeded:
+                ended.fleet.lock.release()
+            ended.fleet.close()
+        except (LLMDeployError, OSError, ValueError) as error:
+            said.append(
+                f"{what}, and could not be undone: {error}; "
+                f"run `llmdeploy rollback --env {found.environment}`"
+            )
+            continue
+        if report.succeeded:
+            said.append(f"{what}; it was rolled back: {report.reason}")
+        else:
+            lines = [f"{what}; ROLLBACK FAILED: {report.reason}; run:", *report.commands]
+            said.append("\n  ".join(lines))
+    return said
+
+
+def _is_dead(name: str) -> bool:
+    """Return whether ``user@host:pid`` was a process of this machine, and is one no more."""
+    who, _, pid = name.rpartition(":")
+    if who.rpartition("@")[2] != socket.gethostname() or not pid.isdigit():
+        return False
+    return not process_lives(int(pid))

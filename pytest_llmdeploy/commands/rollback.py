@@ -1,0 +1,94 @@
+"""``llmdeploy rollback``: end a release that was interrupted, by the way back or by keeping it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.assembly.recoveries import newest_interrupted, recovery, take_lock
+from pytest_llmdeploy.config.loader import load_config
+from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
+from pytest_llmdeploy.release.recovery import Recovery, describe
+from pytest_llmdeploy.run import OUTPUT_ROOT
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "rollback", help="Finish an interrupted release from its journal, by the way back"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path(CONFIG_NAME),
+        metavar="FILE",
+        help=f"File that describes the service (default: {CONFIG_NAME})",
+    )
+    parser.add_argument(
+        "--env",
+        default=os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENVIRONMENT,
+        metavar="NAME",
+        help=f"Environment (default: ${ENVIRONMENT_VARIABLE}, or {DEFAULT_ENVIRONMENT})",
+    )
+    parser.add_argument(
+        "--run",
+        dest="output",
+        type=Path,
+        metavar="DIR",
+        help=f"Output folder of the interrupted run (default: the newest below {OUTPUT_ROOT})",
+    )
+    parser.add_argument(
+        "--keep-new",
+        action="store_true",
+        help="Let the new version stay, where users already meet it alone and it is well",
+    )
+    parser.add_argument("--look", action="store_true", help="Only tell what state things are in")
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="Do it even though another process holds the release's lock: make sure it is gone",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """End the newest interrupted release; 1 where it could not be brought back."""
+    loaded = load_config(arguments.config, arguments.env)
+    found = newest_interrupted(loaded, arguments.output)
+    if found is None:
+        print(f"no interrupted release of the environment '{arguments.env}' was found")
+        return 0
+    ended = recovery(found, loaded)
+    try:
+        for line in describe(found.situation, ended.fleet):
+            print(line)
+        if arguments.look:
+            return 0
+        take_lock(ended.fleet, take_over=arguments.take_over)
+        return _keep(ended) if arguments.keep_new else _undo(ended)
+    finally:
+        ended.fleet.close()
+
+
+def _keep(ended: Recovery) -> int:
+    print(f"kept: {ended.keep()}")
+    ended.fleet.lock.release()
+    return 0
+
+
+def _undo(ended: Recovery) -> int:
+    print("goes back …", flush=True)
+    report = ended.undo()
+    if report.succeeded:
+        ended.fleet.lock.release()
+        print(f"rolled back: {report.reason}")
+        return 0
+    print(f"ROLLBACK FAILED: {report.reason}")
+    for difference in report.differences:
+        print(f"differs from before: {difference}")
+    print("to bring the former state back, run:")
+    for command in report.commands:
+        print(f"  {command}")
+    return 1

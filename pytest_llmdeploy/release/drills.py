@@ -1,0 +1,88 @@
+"""Rollback drills: releases of the reference service that must fail, and leave all as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pytest_llmdeploy.release.record import ReleaseResult
+from pytest_llmdeploy.release.zero_loss import BEFORE, DEPLOYING
+from pytest_llmdeploy.verdicts import Verdict
+
+DRILL_VERSION = "drill"
+"""What a drill's replicas call themselves, so that answers tell them from the running version."""
+ROLLOUT_TIMEOUT = 15.0
+"""Seconds after which a drill gives a rollout up that will never be complete."""
+MISSING_IMAGE = "registry.invalid/no-such-image:drill"
+"""No registry has it, for its name cannot exist (RFC 2606)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """One planted failure, and where it must be noticed."""
+
+    faults: str
+    """What the reference service is told in LLM_FAULTS."""
+    noticed: tuple[str, ...]
+    """Steps of which one must not pass."""
+    what: str
+    image: str | None = None
+    """Image to release; None: the one that runs, with the faults."""
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """Return the environment variables of the drill's replicas."""
+        return {"LLM_FAULTS": self.faults, "LLM_VERSION": DRILL_VERSION}
+
+
+DRILLS: Mapping[str, Drill] = {
+    "never-ready": Drill("not-ready", ("rollout",), "a version that never becomes ready"),
+    "wrong-health": Drill("unhealthy", ("health",), "a version that says it is degraded"),
+    "smoke-fails": Drill("no-done", ("smoke",), "a version whose streams do not end"),
+    "image-missing": Drill("", ("rollout",), "an image that is nowhere", MISSING_IMAGE),
+    "crashes": Drill(
+        "crash-after=40", ("converged", "watch", "zero-loss"), "a version that crashes"
+    ),
+    "errors-after-switch": Drill(
+        "error-500=0.05", ("converged", "watch", "zero-loss"), "a version that fails now and then"
+    ),
+}
+
+
+def judge_drill(  # noqa: PLR0911 - a decision list
+    drill: Drill, result: ReleaseResult
+) -> tuple[Verdict, str]:
+    """Return whether the failure was noticed where it must be, and everything is as before.
+
+    Requests that were lost before the traffic was moved are the fault of the release itself, and
+    make the drill FAIL.
+    """
+    bad = next((step for step in result.steps if step.verdict is not Verdict.PASS), None)
+    if bad is None:
+        return Verdict.FAIL, f"{drill.what} was released: nothing noticed it"
+    if bad.name not in drill.noticed:
+        if bad.verdict is Verdict.ERROR:
+            return Verdict.ERROR, f"the drill could not be performed: {bad.name}: {bad.reason}"
+        expected = " or ".join(drill.noticed)
+        return Verdict.FAIL, f"noticed by {bad.name} and not by {expected}: {bad.reason}"
+    back = result.rollback
+    if back is None or not back.succeeded:
+        why = back.reason if back is not None else "nothing was taken back"
+        return Verdict.FAIL, f"{bad.name} noticed it, but the way back failed: {why}"
+    phases = result.traffic.get("phases", {})
+    lost = {name: sum(ends.values()) - ends.get("ok", 0) for name, ends in phases.items()}
+    early = lost.get(BEFORE, 0) + lost.get(DEPLOYING, 0)
+    if early:
+        return Verdict.FAIL, f"{early} requests were lost while only the former version had traffic"
+    sent = result.traffic.get("n", 0)
+    if not sent:
+        return Verdict.ERROR, "no request was sent: nothing is known about losses"
+    reason = f"{bad.name} noticed {drill.what} ({bad.reason}); {back.reason}"
+    if back.time_to_detect is not None and back.time_to_safe is not None:
+        reason += (
+            f"; seen {back.time_to_detect:.1f} s and safe {back.time_to_safe:.1f} s after the "
+            f"switch, {back.requests_exposed} of {sent} requests exposed"
+        )
+    else:
+        reason += f"; 0 of {sent} requests lost"
+    return Verdict.PASS, reason
