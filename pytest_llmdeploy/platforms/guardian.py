@@ -7,7 +7,6 @@ the process when it gets SIGTERM or when the run's owner ends, be it by a crash 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -19,6 +18,13 @@ from pathlib import Path
 from typing import IO
 
 from pytest_llmdeploy.liveness import Pulse, wait_until_exit
+from pytest_llmdeploy.platforms.processes import (
+    Log,
+    adopt_orphans,
+    die_with_parent,
+    kill_adopted,
+    signal_group,
+)
 from pytest_llmdeploy.redaction import Redactor
 
 
@@ -47,51 +53,13 @@ class GuardianSpec:
         return json.dumps(asdict(self))
 
 
-LONGEST_LINE = 64 * 1024
-"""Bytes; of a longer line the rest is left out: a secret could stand across any other cut."""
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+_PIECE = 64 * 1024
 
 
-def _prctl(option: int, value: int) -> None:
-    """Set a property of this process, where the system has it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value)
-
-
-def _die_with_guardian() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _pump(output: IO[bytes], log: Path, redact: Redactor) -> None:
-    with log.open("a", encoding="utf-8") as file:
-        rest = False
-        for piece in iter(lambda: output.readline(LONGEST_LINE), b""):
-            whole = piece.endswith(b"\n")
-            if not rest and (whole or len(piece) < LONGEST_LINE):
-                file.write(redact(piece.decode("utf-8", "replace")))
-            elif not rest:
-                file.write("(a line of more than 64 KiB is left out)\n")
-            file.flush()
-            rest = not whole
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _kill_adopted() -> None:
-    """End the descendants that left the process's group; as a subreaper we are their parent now."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid():
-                os.kill(int(folder.name), signal.SIGKILL)
-        except (OSError, ValueError, IndexError):
-            continue  # it is gone already
+def _pump(output: IO[bytes], log: Log) -> None:
+    for piece in iter(lambda: os.read(output.fileno(), _PIECE), b""):
+        log.feed(piece)
+    log.close()
 
 
 def _write_exit(spec: GuardianSpec, content: dict[str, object]) -> None:
@@ -104,7 +72,7 @@ def _write_exit(spec: GuardianSpec, content: dict[str, object]) -> None:
 def guard(spec: GuardianSpec) -> None:
     """Run the process of `spec` until it ends or has to end."""
     pulse = Pulse(Path(spec.own_pulse))
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -117,7 +85,7 @@ def guard(spec: GuardianSpec) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_guardian,  # noqa: PLW1509 - no thread runs yet
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - no thread runs yet
         )
     except OSError as error:
         _write_exit(spec, {"error": f"{spec.command[0]}: {error.strerror}"})
@@ -132,26 +100,24 @@ def guard(spec: GuardianSpec) -> None:
         process.wait()
         stop.set()
 
-    redact = Redactor(spec.secrets)
-    pump = threading.Thread(
-        target=_pump, args=(process.stdout, Path(spec.log), redact), daemon=True
-    )
+    log = Log(Path(spec.log), Redactor(spec.secrets))
+    pump = threading.Thread(target=_pump, args=(process.stdout, log), daemon=True)
     pump.start()
     for watch in (watch_owner, watch_process):
         threading.Thread(target=watch, daemon=True).start()
     stop.wait()
     if process.poll() is None:
-        _signal_group(process, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         try:
             process.wait(spec.stop_timeout)
         except subprocess.TimeoutExpired:
-            _signal_group(process, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
             process.wait()
     else:
         pump.join(1)  # the last lines of the log tell why it ended
         _write_exit(spec, {"exit": process.returncode})
-    _signal_group(process, signal.SIGKILL)  # children that outlived their parent
-    _kill_adopted()
+    signal_group(process.pid, signal.SIGKILL)  # children that outlived their parent
+    kill_adopted()
     pump.join(1)
     pulse.stop()
 

@@ -5,29 +5,31 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from pytest_llmdeploy.config.models import EnvironmentConfig, ReferenceConfig, ServiceConfig
+from pytest_llmdeploy.config.models import EnvironmentConfig, ServiceConfig
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.liveness import is_alive
 from pytest_llmdeploy.platforms.guardian import GuardianSpec
+from pytest_llmdeploy.platforms.processes import (
+    PYTHON,
+    REFERENCE_COMMAND,
+    command_at,
+    free_port,
+    last_lines,
+    reference_variables,
+)
 from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.untrusted import one_line
 from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 
 LOG_LINES_SHOWN = 20
-LOG_BYTES_READ = 256 * 1024
-_PYTHON = (sys.executable, "-P", "-m")
-"""Without the current directory on the path: a project's signal.py is not the library's."""
 LOCK_MARGIN = 30.0
 """Seconds beyond ready_timeout after which waiting for another worker's start is given up."""
 
@@ -90,8 +92,8 @@ class LocalPlatform:
         return Service(**state)
 
     def _start(self) -> Service:
-        port = _free_port()
-        command = _command(self._environment, port)
+        port = free_port()
+        command = command_at(self._environment.command or REFERENCE_COMMAND, port)
         guardian = self._launch(command)
         path = self._environment.ready_path
         try:
@@ -124,7 +126,7 @@ class LocalPlatform:
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         variables = {**os.environ, "PYTHONUNBUFFERED": "1", **self._environment.variables}
         if self._environment.reference is not None:
-            variables |= _reference_variables(self._environment.reference)
+            variables |= reference_variables(self._environment.reference)
         spec = GuardianSpec(
             command=command,
             variables=variables,
@@ -138,7 +140,7 @@ class LocalPlatform:
         )
         with self._file("log").open("ab") as log:
             guardian = subprocess.Popen(
-                [*_PYTHON, "pytest_llmdeploy.platforms.guardian"],
+                [*PYTHON, "pytest_llmdeploy.platforms.guardian"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -182,7 +184,7 @@ class LocalPlatform:
     def _failure(self, what: str) -> PlatformError:
         """Write down for the other workers what happened, and return it as an error."""
         log = self._file("log")
-        lines = [one_line(line) for line in _tail(log).splitlines()[-LOG_LINES_SHOWN:]]
+        lines = [one_line(line) for line in last_lines(log, LOG_LINES_SHOWN)]
         shown = "\n".join(f"  | {line}" for line in lines) or "  | (it printed nothing)"
         text = self._redact(f"{what}\nits last lines, from {log}:\n{shown}")
         self._file("json").write_text(json.dumps({"error": text}), encoding="utf-8")
@@ -207,35 +209,6 @@ def stop_all(folder: Path, timeout: float) -> list[Path]:
     except WaitTimeoutError:
         return [pulse for pulse in pulses if is_alive(pulse)]
     return []
-
-
-def _tail(log: Path) -> str:
-    """Return the last lines of the log, however long it is."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LOG_BYTES_READ))
-        return file.read().decode("utf-8", "replace")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _command(environment: EnvironmentConfig, port: int) -> list[str]:
-    if environment.command is not None:
-        return [part.replace("{port}", str(port)) for part in environment.command]
-    return [*_PYTHON, "pytest_llmdeploy.reference", "--port", str(port)]
-
-
-def _reference_variables(reference: ReferenceConfig) -> Mapping[str, str]:
-    return {
-        "LLM_ENGINE": reference.engine,
-        "LLM_VERSION": reference.version,
-        "LLM_PARALLEL": str(reference.parallel),
-        "LLM_FAULTS": ",".join(reference.faults),
-    }
 
 
 def _how_it_ended(state: dict[str, Any]) -> str:

@@ -8,12 +8,18 @@ import random
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_llmdeploy.redaction import Redactor
 
+if TYPE_CHECKING:  # the processes that only look after others need no pydantic
+    from pytest_llmdeploy.config.models import ReferenceConfig
+
 PYTHON = (sys.executable, "-P", "-m")
 """Without the current directory on the path: a project's signal.py is not the library's."""
+REFERENCE_COMMAND = (*PYTHON, "pytest_llmdeploy.reference", "--port", "{port}")
 LONGEST_LINE = 64 * 1024
 """Bytes; of a longer line nothing is kept: a secret could stand across any cut."""
 LEFT_OUT = "(a line of more than 64 KiB is left out)\n"
@@ -24,6 +30,21 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 # Looked up here, since nothing may be imported or allocated between fork and exec.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def reference_variables(reference: ReferenceConfig) -> dict[str, str]:
+    """Return what tells the reference service its settings."""
+    return {
+        "LLM_ENGINE": reference.engine,
+        "LLM_VERSION": reference.version,
+        "LLM_PARALLEL": str(reference.parallel),
+        "LLM_FAULTS": ",".join(reference.faults),
+    }
+
+
+def command_at(command: Sequence[str], port: int) -> list[str]:
+    """Return the command with its port filled in."""
+    return [part.replace("{port}", str(port)) for part in command]
 
 
 def die_with_parent() -> None:

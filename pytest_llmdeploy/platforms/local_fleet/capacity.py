@@ -16,7 +16,7 @@ def findings(template: Template, status: FleetStatus, replicas: int) -> list[Fin
     """Return whether the image can be run, and whether this machine has room for its replicas."""
     found = []
     if template.error is not None:
-        found.append(Finding("image", template.error, fatal=True))
+        found.append(Finding("image", template.error))  # told by the rollout, as elsewhere
     present = len(status.replicas)
     text = f"{present} replicas run here, {replicas} more are to start, on {os.cpu_count()} CPUs"
     found.append(Finding("capacity", text))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_llmdeploy.config.models import EnvironmentConfig, ReferenceConfig
+from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.config.release import BlueGreenConfig, ImageConfig, ProbeConfig
 from pytest_llmdeploy.platforms.local_fleet.desired import Probe, Template
-from pytest_llmdeploy.platforms.processes import PYTHON
+from pytest_llmdeploy.platforms.processes import REFERENCE_COMMAND, reference_variables
 
-REFERENCE_COMMAND = (*PYTHON, "pytest_llmdeploy.reference", "--port", "{port}")
+NO_REGISTRY = ".invalid"
+"""Ending of host names that never exist (RFC 2606): no image of such a registry is to be had."""
 REFERENCE_END_MARGIN = 2.0
 """Seconds that the reference service needs to go after it has cut what is still open."""
 
@@ -55,6 +56,8 @@ def _command(
     image: str, environment_name: str, environment: EnvironmentConfig
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the command, or an empty one and why there is none."""
+    if image.partition("/")[0].endswith(NO_REGISTRY):
+        return (), f"image '{image}' cannot be had: {NO_REGISTRY} names no registry"
     named = environment.images.get(image)
     if named is not None and named.command is not None:
         return named.command, None
@@ -67,16 +70,6 @@ def _command(
         where = f"environments.{environment_name}"
         return (), f"image '{image}' has no command: give {where}.images.{image}.command"
     return environment.command, None
-
-
-def reference_variables(reference: ReferenceConfig) -> dict[str, str]:
-    """Return what tells the reference service its settings."""
-    return {
-        "LLM_ENGINE": reference.engine,
-        "LLM_VERSION": reference.version,
-        "LLM_PARALLEL": str(reference.parallel),
-        "LLM_FAULTS": ",".join(reference.faults),
-    }
 
 
 def _version(image: str, environment: EnvironmentConfig) -> str:

@@ -19,6 +19,11 @@ class Layout:
         for folder in (self.folder, self.envoy, self.replicas):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def forget(self) -> None:
+        """Remove the logs of an earlier life; journal and lock of a release stay."""
+        for log in (self.log, self.envoy_log, *self.replicas.glob("*.log")):
+            log.unlink(missing_ok=True)
+
     @property
     def pulse(self) -> Path:
         """Held by the supervisor while anything of the fleet runs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 MOST_BYTES = 64 * 1024
 _SUCCESS_FROM = 200
@@ -17,7 +18,7 @@ async def probe(port: int, path: str, timeout: float) -> str | None:
     except TimeoutError:
         return f"no answer on {path} within {timeout:g} s"
     except OSError as error:
-        return f"{error.strerror or error} on port {port}"
+        return f"{os.strerror(error.errno) if error.errno else error} on port {port}"
     except ValueError:
         return f"no HTTP answer on {path}"
     words = line.decode("latin-1").split(maxsplit=2)

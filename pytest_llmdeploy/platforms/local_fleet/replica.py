@@ -17,6 +17,7 @@ from pytest_llmdeploy.platforms.local_fleet.probing import probe
 from pytest_llmdeploy.platforms.local_fleet.status import ReplicaStatus
 from pytest_llmdeploy.platforms.processes import (
     Log,
+    command_at,
     die_with_parent,
     free_port,
     last_lines,
@@ -136,7 +137,7 @@ class Replica:
         output = asyncio.create_task(_copy(reading, log))
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(part.replace("{port}", str(self._port)) for part in self._template.command),
+                *command_at(self._template.command, self._port),
                 env={**os.environ, **self._template.variables, "PORT": str(self._port)},
                 cwd=self._directory,
                 stdin=DEVNULL,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.errors import PlatformError
+from pytest_llmdeploy.platforms.local_fleet.status import FleetStatus
+from pytest_llmdeploy.ports import Endpoint
 
 if TYPE_CHECKING:
     import httpx
@@ -32,13 +34,18 @@ class EnvoyAdmin:
             raise PlatformError(f"Envoy's admin interface does not answer: {error}") from error
         return answer
 
-    def weights(self, port: int) -> dict[str, int]:
-        """Return each colour's share of the requests, as the route in force has it."""
-        return read_weights(self.get(port, "/config_dump?resource=dynamic_route_configs").json())
-
-    def hosts(self, port: int) -> dict[str, dict[str, bool]]:
-        """Return each colour's addresses, and whether they get requests."""
-        return read_hosts(self.get(port, "/clusters?format=json").json())
+    def endpoints(self, status: FleetStatus) -> list[Endpoint]:
+        """Return where requests go now, by the route in force and the hosts that Envoy has."""
+        dump = self.get(status.admin_port, "/config_dump?resource=dynamic_route_configs").json()
+        hosts = read_hosts(self.get(status.admin_port, "/clusters?format=json").json())
+        replicas = {each.address: each for each in status.replicas if each.port is not None}
+        found = []
+        for color in read_weights(dump):
+            for address, ready in hosts.get(color, {}).items():
+                replica = replicas.get(address)
+                name, own = (replica.name, replica.color) if replica else (address, None)
+                found.append(Endpoint(name, own, ready))
+        return found
 
     def close(self) -> None:
         """Release connections."""

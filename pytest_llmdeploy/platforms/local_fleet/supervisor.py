@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -78,7 +79,8 @@ class Supervisor:
             if (stat.st_ino, stat.st_mtime_ns) != self._stamp:
                 self._desired = self._read()
                 return
-            await asyncio.sleep(POLL)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), POLL)
 
     def _read(self) -> Desired:
         stat = self._layout.desired.stat()
@@ -126,6 +128,7 @@ class Supervisor:
 
     def _replica_changed(self) -> None:
         self._show()  # at once: an address that is gone must not wait for anything
+        self._publish()
         self._wake.set()
 
     def _show(self) -> None:
