@@ -16,9 +16,11 @@ _HOME = {
     "ConfigError": "pytest_llmdeploy.errors",
     "LLMDeployError": "pytest_llmdeploy.errors",
     "NotMeasuredError": "pytest_llmdeploy.errors",
+    "ReleaseResult": "pytest_llmdeploy.release.record",
     "Service": "pytest_llmdeploy.ports",
     "Verdict": "pytest_llmdeploy.verdicts",
     "VerdictEvent": "pytest_llmdeploy.events",
+    "environment": "pytest_llmdeploy.scripting",
     "load_config": "pytest_llmdeploy.config.loader",
 }
 __all__ = list(_HOME)

@@ -12,12 +12,19 @@ from typing import Any
 import pytest
 
 from pytest_llmdeploy import hookspecs, options
-from pytest_llmdeploy.fixtures import gate, llm_client, llm_env, llm_load, llm_service
+from pytest_llmdeploy.fixtures import (
+    blue_green,
+    gate,
+    llm_client,
+    llm_env,
+    llm_load,
+    llm_service,
+)
 from pytest_llmdeploy.markers import MARKERS
 from pytest_llmdeploy.session import SESSION, LLMDeploySession
 
 # Fixtures are found by being here.
-__all__ = ["gate", "llm_client", "llm_env", "llm_load", "llm_service"]
+__all__ = ["blue_green", "gate", "llm_client", "llm_env", "llm_load", "llm_service"]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

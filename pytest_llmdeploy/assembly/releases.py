@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
 from pytest_llmdeploy.release.evidence import keep_evidence
 from pytest_llmdeploy.release.journal import Journal
+from pytest_llmdeploy.release.record import ReleaseResult
 from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun
 from pytest_llmdeploy.release.state import Checks, Order, Release
 from pytest_llmdeploy.verdicts import Verdict
@@ -91,6 +93,7 @@ class Releases:
         self._waiting = waiting
         self._runs: dict[Path, ReleaseRun] = {}
         self._fleets: dict[Path, Fleet] = {}
+        self._numbers = count(1)
 
     def fleet(self, loaded: LoadedConfig) -> Fleet:
         """Return the fleet of the file's environment."""
@@ -143,6 +146,16 @@ class Releases:
                 performed.take_back()
         verdict, reason = judge_drill(drill, result)
         return Measurement(verdict, reason, {"release": result.to_json()})
+
+    def deploy(self, loaded: LoadedConfig, image: str) -> ReleaseResult:
+        """Release `image` and return what became of it; a failed release has been rolled back."""
+        number = next(self._numbers)
+        folder = self._folder(loaded).with_name(f"deploy-{self._run.worker or 'main'}-{number}")
+        keep = partial(keep_evidence, self._run.output / "evidence", folder.name)
+        performed = BlueGreen(self.release(loaded, image, folder), evidence=keep)
+        performed.between(lambda: self._waiting()(lambda: f"blue_green: {performed.now_doing}"))
+        with self._turn():
+            return performed.run()
 
     def _turn(self) -> FileLock:
         """Return what one release at a time holds, over all processes of the run."""
