@@ -356,4 +356,4 @@ def end_run(run: Run) -> list[str]:
         f"a started service has not ended; its guardian's pid is in {pulse}"
         for pulse in stop_all(services_folder(run), STOP_TIMEOUT)
     ]
-    return [*said, *end_fleets(run.output, keep=run.keep)]
+    return [*said, *end_fleets(run.output, run.id, keep=run.keep)]

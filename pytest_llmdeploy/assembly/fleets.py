@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmdeploy.config.release import BlueGreenConfig
-from pytest_llmdeploy.errors import ConfigError, NotMeasuredError, Problem
+from pytest_llmdeploy.errors import ConfigError, MissingExtraError, PlatformError, Problem
 from pytest_llmdeploy.liveness import process_lives
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.platforms.local_fleet.launching import FleetInfo
     from pytest_llmdeploy.ports import Fleet
 
+FLEET = "local fleet"
+CLUSTER = "kind cluster"
 STOP_TIMEOUT = 60.0
 """Seconds to wait for a fleet to end."""
 
@@ -28,7 +30,14 @@ def make_fleet(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> F
     platform = loaded.environment.platform
     if platform == "local":
         return _local(loaded, output, owner)
-    raise NotMeasuredError("not yet")
+    if platform == "kind" and loaded.environment.url is None:
+        return _kind(loaded, output, owner, run_id)
+    return _kubernetes(loaded)
+
+
+def cluster_folder(output: Path) -> Path:
+    """Return where the kind cluster of a run has its state, and its kubeconfig."""
+    return output / "cluster"
 
 
 def fleet_folder(output: Path) -> Path:
@@ -46,7 +55,7 @@ class Leftover:
     """Something that runs on this machine because a run of ours started it."""
 
     kind: str
-    """``fleet`` or ``kind cluster``."""
+    """`FLEET` or `CLUSTER`."""
     name: str
     """Folder of the fleet, or name of the cluster."""
     in_use: bool
@@ -54,27 +63,66 @@ class Leftover:
 
 
 def leftovers(root: Path) -> list[Leftover]:
-    """Return what runs with output folders below `root` have left."""
+    """Return what runs have left: fleets with folders below `root`, and kind clusters."""
+    return [*_local_leftovers(root), *_kind_leftovers()]
+
+
+def _local_leftovers(root: Path) -> list[Leftover]:
     from pytest_llmdeploy.platforms.local_fleet.launching import list_fleets
 
-    return [Leftover("fleet", str(info.folder), _is_used(info)) for info in list_fleets(root)]
+    return [Leftover(FLEET, str(info.folder), _is_used(info)) for info in list_fleets(root)]
+
+
+def _kind_leftovers() -> list[Leftover]:
+    from pytest_llmdeploy.platforms.kind.programs import ProgramError, unavailable
+    from pytest_llmdeploy.platforms.kind.sweeping import list_clusters
+
+    if unavailable() is not None:
+        return []
+    try:
+        return [Leftover(CLUSTER, each.name, each.state == "in use") for each in list_clusters()]
+    except ProgramError:
+        return []
 
 
 def end_leftover(leftover: Leftover) -> str | None:
     """End it; return what is wrong where that fails."""
-    from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
+    if leftover.kind == FLEET:
+        from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
 
-    if stop_fleet(Path(leftover.name), STOP_TIMEOUT):
-        return None
-    return f"has not ended within {STOP_TIMEOUT:g} s"
+        ended = stop_fleet(Path(leftover.name), STOP_TIMEOUT)
+        return None if ended else f"has not ended within {STOP_TIMEOUT:g} s"
+    from pytest_llmdeploy.platforms.kind.cluster import delete
+    from pytest_llmdeploy.platforms.kind.programs import ProgramError
+
+    try:
+        delete(leftover.name)
+    except ProgramError as error:
+        return f"could not be deleted: {error}"
+    return None
 
 
-def end_fleets(output: Path, *, keep: bool) -> list[str]:
-    """End what the run of the folder `output` provisioned, or say that it is kept."""
-    found = leftovers(fleet_folder(output)) if fleet_folder(output).is_dir() else []
+def end_fleets(output: Path, run_id: str, *, keep: bool) -> list[str]:
+    """End what the run provisioned, or say that it is kept; only for the run's controller."""
+    found = _local_leftovers(fleet_folder(output)) if fleet_folder(output).is_dir() else []
+    if cluster_folder(output).is_dir():
+        from pytest_llmdeploy.platforms.kind.sweeping import keep_of_run, name_of_run
+
+        name = name_of_run(run_id)
+        if name is not None:
+            found.append(Leftover(CLUSTER, name, in_use=True))
+            if keep:
+                keep_of_run(run_id)
     if keep:
         return [f"kept, as asked: {each.kind} {each.name}" for each in found]
-    return [f"{each.kind} {each.name}: {said}" for each in found if (said := end_leftover(each))]
+    return [f"{each.kind} {each.name} {said}" for each in found if (said := end_leftover(each))]
+
+
+def sweep_clusters() -> None:
+    """Delete the kind clusters of runs that are over."""
+    from pytest_llmdeploy.platforms.kind.sweeping import sweep
+
+    sweep()
 
 
 def _is_used(info: FleetInfo) -> bool:
@@ -83,6 +131,11 @@ def _is_used(info: FleetInfo) -> bool:
 
     desired = read_json(Layout(info.folder).desired) or {}
     return any(process_lives(pid) for pid in desired.get("owners", ()))
+
+
+def service_name(loaded: LoadedConfig) -> str:
+    """Return the name of the Service, and the first part of its Deployments' names."""
+    return blue_green_config(loaded).name or loaded.service.name
 
 
 def _local(loaded: LoadedConfig, output: Path, owner: int) -> Fleet:
@@ -112,4 +165,53 @@ def _local(loaded: LoadedConfig, output: Path, owner: int) -> Fleet:
         folder=fleet_folder(output) / loaded.environment_name,
         owner=owner,
         redact=loaded.redactor,
+    )
+
+
+def _kind(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> Fleet:
+    try:
+        from pytest_llmdeploy.platforms.kind.fleet import KindFleet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("platform: kind", "kubernetes", error.name or "") from None
+    return KindFleet(
+        run_id=run_id,
+        name=service_name(loaded),
+        environment=loaded.environment,
+        environment_name=loaded.environment_name,
+        config=blue_green_config(loaded),
+        service=loaded.service,
+        root=loaded.root,
+        folder=cluster_folder(output),
+        owner=owner,
+        redact=loaded.redactor,
+    )
+
+
+def _kubernetes(loaded: LoadedConfig) -> Fleet:
+    from pytest_llmdeploy.platforms.kubeconfig import read_kubeconfig
+
+    try:
+        from pytest_llmdeploy.platforms.kubernetes.fleet import KubernetesFleet
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("platform: kubernetes", "kubernetes", error.name or "") from None
+    environment = loaded.environment
+    kubeconfig = read_kubeconfig()
+    context = environment.context or kubeconfig.current
+    if context not in kubeconfig.contexts:
+        wanted = f"the context '{context}'" if context else "a current context"
+        raise PlatformError(
+            f"the environment '{loaded.environment_name}' needs {wanted} of the kubeconfig; "
+            f"it has: {', '.join(kubeconfig.contexts) or 'none'} ($KUBECONFIG, or ~/.kube/config)"
+        )
+    return KubernetesFleet(
+        kubeconfig=kubeconfig.files,
+        context=context,
+        namespace=environment.namespace,
+        name=service_name(loaded),
+        environment=loaded.environment_name,
+        config=blue_green_config(loaded),
+        service=loaded.service,
+        root=loaded.root,
+        redact=loaded.redactor,
+        url=environment.url,
     )

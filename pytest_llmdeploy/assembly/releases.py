@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
+from pytest_llmdeploy.assembly.fleets import (
+    blue_green_config,
+    make_fleet,
+    service_name,
+    sweep_clusters,
+)
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.identity import identify, measure_status
 from pytest_llmdeploy.checks.measure import first_model, measure_health, measure_smoke
@@ -98,6 +103,8 @@ class Releases:
     def fleet(self, loaded: LoadedConfig) -> Fleet:
         """Return the fleet of the file's environment."""
         if loaded.path not in self._fleets:
+            if loaded.environment.platform == "kind":
+                sweep_clusters()
             self._fleets[loaded.path] = make_fleet(
                 loaded, self._run.prepare(), self._run.owner, self._run.id
             )
@@ -178,7 +185,7 @@ class Releases:
         config = config or blue_green_config(loaded)
         fleet = self.fleet(loaded)
         order = Order(
-            service=config.name or loaded.service.name,
+            service=service_name(loaded),
             environment=loaded.environment_name,
             image=image,
             run_id=self._run.id,

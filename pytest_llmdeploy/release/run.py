@@ -68,13 +68,12 @@ class ReleaseRun:
         """End a release that is under way, by a rollback; return what has to be said about it."""
         if self._thread is None or self._release is None:
             return []
-        was_alive = self._thread.is_alive()
-        self._release.abort("pytest ended before the release did")
+        ended = self._found(FINAL) is not None
+        if not ended:
+            self._release.abort("pytest ended before the release did")
         self._thread.join()
         final = self._found(FINAL)
-        if not was_alive or final is None:
-            return []
-        return [f"the release was interrupted: {final.reason}"]
+        return [] if ended or final is None else [f"the release was interrupted: {final.reason}"]
 
     def _begin_or_join(self) -> None:
         if self._thread is not None:
