@@ -6,12 +6,11 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from filelock import FileLock
-
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.liveness import is_alive
 from pytest_llmdeploy.platforms.local_fleet.desired import Desired, DesiredFile, Template
 from pytest_llmdeploy.platforms.local_fleet.evidence import last_words
+from pytest_llmdeploy.platforms.local_fleet.files import locked
 from pytest_llmdeploy.platforms.local_fleet.launching import launch, read_status, stop_fleet
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 from pytest_llmdeploy.platforms.local_fleet.routing import EnvoyAdmin
@@ -86,7 +85,7 @@ class Client:
     def _join(self) -> None:
         self._layout.prepare()
         timeout = self._start_of.ready_timeout + LOCK_MARGIN
-        with FileLock(self._layout.starting, timeout=timeout):
+        with locked(self._layout.starting, timeout):
             if is_alive(self._layout.pulse):
                 self._joined = self._file.change(self._with_owner).fleet
             else:

@@ -7,13 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pytest_llmdeploy.errors import PlatformError
-from pytest_llmdeploy.platforms.local_fleet.files import read_json, write_json
-
-LOCK_TIMEOUT = 10.0
-"""Seconds; a change is made within milliseconds."""
+from pytest_llmdeploy.platforms.local_fleet.files import locked, read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +114,7 @@ class DesiredFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path.with_suffix(".lock"))
+        self._lock = path.with_suffix(".lock")
 
     def read(self) -> Desired | None:
         """Return what is wanted; None where nothing was ever."""
@@ -136,18 +131,13 @@ class DesiredFile:
         Nobody else writes in between, so `change` can compare what it finds with what it expects,
         and raise. A state that it returns unchanged is not written.
         """
-        try:
-            with self._lock.acquire(timeout=LOCK_TIMEOUT):
-                before = self.read()
-                if before is None:
-                    raise PlatformError(f"there is no fleet in {self.path.parent}")
-                after = change(before)
-                if after == before:
-                    return before
-                after = replace(after, version=before.version + 1)
-                write_json(self.path, after.to_json())
-                return after
-        except Timeout:
-            raise PlatformError(
-                f"another process holds {self._lock.lock_file} for more than {LOCK_TIMEOUT:g} s"
-            ) from None
+        with locked(self._lock):
+            before = self.read()
+            if before is None:
+                raise PlatformError(f"there is no fleet in {self.path.parent}")
+            after = change(before)
+            if after == before:
+                return before
+            after = replace(after, version=before.version + 1)
+            write_json(self.path, after.to_json())
+            return after

@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pytest_llmdeploy.errors import PlatformError
+
+LOCK_TIMEOUT = 10.0
+"""Seconds; a change is made within milliseconds."""
+
+
+@contextmanager
+def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the lock file `path`; raise PlatformError where another process does, for too long."""
+    try:
+        with FileLock(path, timeout=timeout):
+            yield
+    except Timeout:
+        raise PlatformError(f"another process holds {path} for more than {timeout:g} s") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from filelock import FileLock
-
 from pytest_llmdeploy.errors import ConflictError, LockedError
 from pytest_llmdeploy.liveness import Pulse, is_alive
-from pytest_llmdeploy.platforms.local_fleet.files import read_json, write_json
+from pytest_llmdeploy.platforms.local_fleet.files import locked, read_json, write_json
 
 
 class ReleaseLock:
@@ -24,13 +22,13 @@ class ReleaseLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._holder_file = path.with_suffix(".holder")
-        self._guard = FileLock(path.with_suffix(".guard"), timeout=10)
+        self._guard = path.with_suffix(".guard")
         self._pulse: Pulse | None = None
         self._token = ""
 
     def acquire(self, holder: str) -> None:
         """Take it; raise LockedError that names who holds it, and whether they live."""
-        with self._guard:
+        with locked(self._guard):
             if self._is_ours():
                 return
             other = self._holder()
@@ -43,7 +41,7 @@ class ReleaseLock:
 
     def release(self) -> None:
         """Give it back; nothing where somebody else has it, or nobody."""
-        with self._guard:
+        with locked(self._guard):
             if self._is_ours():
                 self._holder_file.unlink(missing_ok=True)
             self.close()
@@ -64,7 +62,7 @@ class ReleaseLock:
 
     def steal(self, holder: str) -> str | None:
         """Take it whoever holds it, dead or alive; return who did."""
-        with self._guard:
+        with locked(self._guard):
             if self._is_ours():
                 return None
             other = self._holder()

@@ -107,21 +107,25 @@ class Replica:
     async def _live(self) -> None:
         while not self.removing:
             begun = asyncio.get_running_loop().time()
-            end = await self._run()
+            try:
+                end, hopeless = await self._run(), False
+            except OSError as error:  # no such program, or no room for its log
+                self._port = None
+                why = error.strerror or str(error)
+                end, hopeless = f"cannot be started: {self._template.command[0]}: {why}", True
             if self.removing:
                 break
             delay = self._back_off.ended(asyncio.get_running_loop().time() - begun)
-            self._explain(end)
+            self._explain(end, hopeless=hopeless)
             self._changed()
             await _first(self._removed.wait(), asyncio.sleep(delay))
             self._restarts += 1
         self._changed()
 
-    def _explain(self, end: str) -> None:
-        if not self._back_off.looping and not self._hopeless:
-            self._problem = end
+    def _explain(self, end: str, *, hopeless: bool) -> None:
+        self._problem, self._hopeless = end, hopeless or self._back_off.looping
+        if not self._back_off.looping:
             return
-        self._hopeless = True
         lines = [one_line(line) for line in last_lines(self._log, LINES_SHOWN)]
         shown = " | ".join(lines) or "(it printed nothing)"
         self._problem = f"CrashLoopBackOff: {end}, {self._restarts} restarts; last lines: {shown}"
@@ -146,10 +150,6 @@ class Replica:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        except OSError as error:
-            self._port = None
-            self._hopeless = True
-            return f"cannot be started: {self._template.command[0]}: {error.strerror}"
         finally:
             os.close(writing)
         self._changed()
@@ -196,9 +196,11 @@ class Replica:
             failures = 0 if wrong is None else failures + 1
             before = self.ready, self._problem
             if wrong is None:
-                self.ready, self._problem = True, None
+                self.ready, self._problem, self._hopeless = True, None, False
             elif failures >= rule.failures:
-                self.ready, self._problem = False, f"not ready: {wrong}"
+                self.ready = False
+                if not self._hopeless:  # a crash loop's reason is worth more
+                    self._problem = f"not ready: {wrong}"
             if before != (self.ready, self._problem):
                 self._changed()
             await asyncio.sleep(rule.period)
