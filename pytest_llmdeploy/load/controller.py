@@ -81,6 +81,8 @@ class TrafficResult:
     """Seconds from the start until the last request had ended."""
     intended: int
     processes: int
+    zero: float = 0.0
+    """The start on time.monotonic: zero of the ledger's times."""
     stopped: str | None = None
     """Why the run ended before its time."""
     notes: list[str] = field(default_factory=list)
@@ -112,11 +114,13 @@ def run_traffic(
     directory: Path | None = None,
     redact: Redactor = NO_SECRETS,
     watch: Watch = lambda _progress: None,
+    finish: Callable[[], bool] = lambda: False,
 ) -> TrafficResult:
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
-    `watch` is called about ten times a second. Raises NotMeasuredError where no process started.
+    `watch` is called about ten times a second. Once `finish` returns true nothing more is begun, what
+    is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [
@@ -132,7 +136,7 @@ def run_traffic(
     ]
     workers: list[Worker] = []
     log = _Log(folder / LOG, redact)
-    run = _Conversation(traffic, workers, watch)
+    run = _Conversation(traffic, workers, watch, finish)
     try:
         for spec in specs:
             # One by one: what has started is ended, also where the next does not start.
@@ -163,7 +167,13 @@ class _Log:
 class _Conversation:
     """The owner's side of a run: what the processes say, and when to stop."""
 
-    def __init__(self, traffic: TrafficSpec, workers: Sequence[Worker], watch: Watch) -> None:
+    def __init__(
+        self,
+        traffic: TrafficSpec,
+        workers: Sequence[Worker],
+        watch: Watch,
+        finish: Callable[[], bool],
+    ) -> None:
         self.traffic = traffic
         self.workers = workers
         self.start = 0.0
@@ -174,6 +184,8 @@ class _Conversation:
         self.lost_at: float | None = None
         """Seconds since the start when a process was first seen to be lost or hung."""
         self._watch = watch
+        self._finish = finish
+        self._finishing = False
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._longest = traffic.traffic_duration + traffic.drain + OVERTIME
@@ -213,6 +225,11 @@ class _Conversation:
                 self.in_flight.append((sampled, progress.in_flight))
             if why := self._watch(progress):
                 self._stop(why)
+            if not self._finishing and self._finish():
+                self._finishing = True
+                self._longest = min(self._longest, self._now() + self.traffic.drain + OVERTIME)
+                for worker in self.workers:
+                    worker.tell(json.dumps({"finish": True}))
             for worker in self.workers:
                 if why := worker.latest.get("stopped"):
                     self._stop(why)
@@ -295,6 +312,7 @@ def _accounted(run: _Conversation, folder: Path) -> TrafficResult:
     result = TrafficResult(
         ledger=folder / LEDGER,
         started=run.started,
+        zero=run.start,
         duration=0.0,
         intended=0,
         processes=len(run.workers),

@@ -66,7 +66,11 @@ class Generator:
         connect = self.traffic.timeouts.connect
         self._lines = [Line(target, connect) for target in self.traffic.targets]
         self._pool = gevent.pool.Pool()
+        self._over = gevent.event.Event()
+        """Nothing more is begun."""
         self._stop = gevent.event.Event()
+        """What is open is given up, too."""
+        self._finished_at: float | None = None
         self._cut = EndClass.CANCELLED
         # The remainder goes to the first processes, so that no share is lost.
         share, rest = divmod(self.traffic.max_in_flight, spec.count)
@@ -103,7 +107,14 @@ class Generator:
         """Intend nothing more, and give up what is open."""
         if self.stopped is None:
             self.stopped = why
+            self._over.set()
             self._stop.set()
+
+    def finish(self) -> None:
+        """Intend nothing more, and let what is open come to its end."""
+        if self._finished_at is None:
+            self._finished_at = self.now()
+            self._over.set()
 
     def numbers(self) -> Iterator[int]:
         """Yield the numbers of this process's requests or conversations."""
@@ -122,18 +133,19 @@ class Generator:
     def run_user(self, numbers: Iterator[int]) -> None:
         """Ask one question after the other until the traffic's time is over."""
         traffic = self.traffic
-        while self.now() < traffic.duration and not self._stop.is_set():
+        while self.now() < traffic.duration and not self._over.is_set():
             self.intended += 1
             job = self._pool.spawn(self._converse, next(numbers), self.now())
             left = max(traffic.duration - self.now(), 0.0)
-            gevent.wait([job, self._stop], timeout=left, count=1)
-            if not job.ready() or self._stop.wait(traffic.think_time):
+            gevent.wait([job, self._over], timeout=left, count=1)
+            if not job.ready() or self._over.wait(traffic.think_time):
                 return  # what is open is the drain's
 
     def drain(self) -> None:
         """Wait for what is open, then cut it; close the ledger."""
         self._cpu = self.cpu
-        deadline = self.traffic.traffic_duration + self.traffic.drain
+        ended = self._finished_at
+        deadline = (self.traffic.traffic_duration if ended is None else ended) + self.traffic.drain
         while self._pool and not self._stop.is_set():
             if (left := deadline - self.now()) <= 0:
                 self._cut = EndClass.IN_FLIGHT
@@ -153,7 +165,7 @@ class Generator:
     def _wait_until(self, at: float) -> bool:
         """Return at the moment `at`, with true where the run was stopped before."""
         left = at - self.now()
-        return bool(self._stop.wait(left) if left > 0 else self._stop.is_set())
+        return bool(self._over.wait(left) if left > 0 else self._over.is_set())
 
     def _begin(self, number: int, at: float) -> None:
         self.intended += 1
@@ -169,11 +181,11 @@ class Generator:
         for turn in range(self.traffic.turns):
             self.intended += turn > 0
             said = self._ask(number, turn, at, before)
-            if said is None or self._stop.is_set():
+            if said is None or self._over.is_set():
                 return
             if turn + 1 < self.traffic.turns:
                 before.append({"role": "assistant", "content": said})
-                if self._stop.wait(self.traffic.think_time):
+                if self._over.wait(self.traffic.think_time):
                     return
                 at = self.now()
 

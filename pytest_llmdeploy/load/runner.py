@@ -139,6 +139,8 @@ def _control(lines: Any, generator: Generator) -> None:
         command = json.loads(line)
         if "stop" in command:
             generator.stop(command["stop"])
+        elif "finish" in command:
+            generator.finish()
     os._exit(OWNER_GONE)
 
 
