@@ -18,6 +18,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.counts import Counts
+from pytest_llmdeploy.load.files import LEDGER, LOG
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, read_ledger
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
@@ -34,8 +35,6 @@ SILENCE = 30.0
 """Seconds without a report, of which there are two a second, until a process counts as hung."""
 POLL_INTERVAL = 0.1
 NO_SECRETS = Redactor(())
-LEDGER = "ledger.jsonl.zst"
-LOG = "generator.log"
 
 
 @dataclass(slots=True)

@@ -78,6 +78,8 @@ class Generator:
 
     def note_event(self, record: Record, end: EndClass, detail: str | None) -> None:
         """Take a request that somebody else sent, when it has ended."""
+        foreign = ("name", "version")
+        record |= {key: self._redact(record[key]) for key in foreign if key in record}
         self.intended += 1
         self.sent += 1
         self._record(record, end, detail)

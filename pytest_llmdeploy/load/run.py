@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,8 @@ from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.load.capacity import MOST_PROBES, Prober, longest_probe, search
 from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
-from pytest_llmdeploy.load.controller import LEDGER, Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
 from pytest_llmdeploy.load.guards import check_host, check_limits
 from pytest_llmdeploy.load.judging import plain, seconds
 from pytest_llmdeploy.load.ledger import EndClass
@@ -35,9 +38,11 @@ from pytest_llmdeploy.load.selfcheck import Check, advice, check_generator, late
 from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
 from pytest_llmdeploy.redaction import Redactor
+from pytest_llmdeploy.verdicts import worst
 
 FORMAT = 1
-SUMMARY = "summary.json"
+FOREIGN = ("error", "skipped", "notes", "versions")
+"""What others wrote in a summary; a ledger's texts are hidden as they are recorded."""
 NOWHERE = Target("http://nowhere.invalid", {}, "")
 """In place of targets, while none is needed."""
 TRAFFIC = "traffic"
@@ -84,12 +89,13 @@ class LoadRun:
         One load run at a time on one machine: two generators would falsify each other. Raises
         NotMeasuredError, or NotBegunError, again for each item that asks.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone():
-            path = self.folder / SUMMARY
-            if not path.is_file():
-                self.folder.mkdir(exist_ok=True)
-                self._write(self._measure())
+        path = self.folder / SUMMARY
+        if not path.is_file():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                if not path.is_file():  # nobody made it meanwhile
+                    self.folder.mkdir(exist_ok=True)
+                    self._write(self._measure())
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["skipped"]:
             raise NotBegunError(found["skipped"])
@@ -97,9 +103,10 @@ class LoadRun:
             raise NotMeasuredError(found["error"])
         return found
 
-    def _alone(self) -> FileLock:
-        """Return this machine's lock for load, held; the wait is shown."""
-        # Pids tell users apart: a lock file of another user could not be opened.
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold this machine's lock for load; the wait is shown."""
+        # Each user has a lock file of their own: another user's could not be opened.
         lock = FileLock(Path(tempfile.gettempdir()) / f"llmdeploy-load-{os.getuid()}.lock")
         while True:
             try:
@@ -107,12 +114,18 @@ class LoadRun:
             except Timeout:
                 self.waiting(lambda: f"load {self.name}: waits for another load run to end")
             else:
-                return lock
+                break
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, summary: dict[str, Any]) -> None:
         path = self.folder / SUMMARY
         partial = path.with_suffix(".partial")
-        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+        # Not our own words: a variable's value may be one of them.
+        foreign = {key: self.redact.deep(summary[key]) for key in FOREIGN if key in summary}
+        text = json.dumps({**summary, **foreign}, ensure_ascii=False, indent=1, allow_nan=False)
         partial.write_text(text, encoding="utf-8", errors="replace")
         partial.replace(path)
 
@@ -130,9 +143,13 @@ class LoadRun:
         try:
             self._fill(summary)
         except NotBegunError as error:
-            summary["skipped"] = self.redact(str(error))
+            summary["skipped"] = str(error)
         except LLMDeployError as error:
-            summary["error"] = self.redact(str(error))
+            summary["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - else each item would send the traffic again
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(last.filename).name}:{last.lineno}"
+            summary["error"] = f"{type(error).__name__}: {error} ({place})"
         return summary
 
     def _fill(self, summary: dict[str, Any]) -> None:
@@ -320,8 +337,11 @@ class LoadRun:
             compared = compare_targets(
                 config, result.ledger, traffic.warmup, traffic.block, confidence
             )
+        verdict = worst(each.verdict for each in compared)
         summary["comparison"] = {
             "kind": "baseline" if config.baseline is not None else "interleaved",
+            "verdict": str(verdict),
+            "reason": next(each.reason for each in compared if each.verdict is verdict),
             "metrics": [each.to_json() for each in compared],
         }
 
@@ -361,7 +381,6 @@ def comparable(traffic: TrafficSpec) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
@@ -379,7 +398,7 @@ def line(progress: Progress) -> str:
 
 def _keep_log(source: Path, target: Path) -> None:
     """Keep what the generator said; a run's folder has no other leftovers."""
-    log = source / "generator.log"
+    log = source / LOG
     if log.is_file():
-        log.replace(target / log.name)
+        log.replace(target / LOG)
     shutil.rmtree(source, ignore_errors=True)
