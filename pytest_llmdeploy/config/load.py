@@ -40,6 +40,8 @@ FEWEST_TURNS = 10
 """Blocks in which two versions can be compared at least: five of each."""
 LOCUSTFILE_METRICS = frozenset({"e2e", "error_rate", "throughput"})
 """What Locust's own events tell."""
+OWN_KEYS = {"stream": "streamed", "messages": "prompts", "max_tokens": "max_tokens"}
+"""Fields of a request that no parameter may set, and the key that does."""
 STREAM_METRICS = frozenset({"ttft", "ttfr", "tpot", "itl"})
 """What only a stream shows."""
 
@@ -274,6 +276,13 @@ class LoadConfig(Section):
         """Least and most tokens of an answer."""
         given = self.max_tokens
         return (given, given) if isinstance(given, int) else (given[0], given[1])
+
+    @field_validator("parameters")
+    @classmethod
+    def _no_own_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name in parameters.keys() & OWN_KEYS.keys():
+            raise ValueError(f"{name} has a key of its own: {OWN_KEYS[name]}")
+        return parameters
 
     @field_validator("objectives")
     @classmethod

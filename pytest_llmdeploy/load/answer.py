@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from pytest_llmdeploy.load.ledger import EndClass
-from pytest_llmdeploy.sse import EventParser
+from pytest_llmdeploy.sse import EventParser, NamedEvent
 
-LONGEST_DETAIL = 2000
+LONGEST_TEXT = 2000
 """Characters of a failure's text; the ledger has fewer, cut once no secret is in it any more."""
 LARGEST_PLAIN = 16 << 20
 """Bytes of an answer in one piece; what is longer is no answer of a chat."""
@@ -146,7 +146,7 @@ class Answer:
     def _refused(self) -> tuple[EndClass, str | None]:
         status = self.status or 0
         said = _error_text(bytes(self._body[:4096])) or self.error
-        detail = f"status {status}{': ' + said if said else ''}"[:LONGEST_DETAIL]
+        detail = f"status {status}{': ' + said if said else ''}"[:LONGEST_TEXT]
         if status == 429:
             return EndClass.HTTP_429, detail
         if 400 <= status < 500:
@@ -160,6 +160,11 @@ class Answer:
             self.done = True
             self.ended = now
             return
+        if isinstance(event, NamedEvent):
+            if event.name == "error":
+                self.error = self.error or _error_text(event.encode()) or _shortened(event)
+                return
+            event = str(event)  # orjson takes nothing that is derived from it
         try:
             data = orjson.loads(event)
         except (ValueError, RecursionError):
@@ -168,8 +173,8 @@ class Answer:
         if not isinstance(data, dict):
             self.malformed = self.malformed or f"an event that is no object: {event[:80]!r}"
             return
-        if data.get("error"):
-            self.error = self.error or _shortened(data["error"])
+        if error := _error_in(data):
+            self.error = self.error or _shortened(error)
             return
         if usage := data.get("usage"):
             self._take_usage(usage)
@@ -254,11 +259,16 @@ def _error_text(body: bytes) -> str:
         data = orjson.loads(body)
     except (ValueError, RecursionError):
         return ""
-    error = data.get("error") if isinstance(data, dict) else None
+    error = _error_in(data) if isinstance(data, dict) else None
     return _shortened(error) if error else ""
+
+
+def _error_in(data: dict[str, Any]) -> object:
+    """Return what is wrong, as OpenAI has it or as older servers; nothing where nothing is."""
+    return data if data.get("object") == "error" else data.get("error")
 
 
 def _shortened(error: object) -> str:
     if isinstance(error, dict) and error.get("message"):
         error = error["message"]
-    return str(error)[:LONGEST_DETAIL]
+    return str(error)[:LONGEST_TEXT]

@@ -23,8 +23,8 @@ from pytest_llmdeploy.reports.html.timeline_chart import timeline_chart
 from pytest_llmdeploy.reports.result import Event
 from pytest_llmdeploy.verdicts import Verdict, worst
 
-_OURS = frozenset({"cancelled", "in_flight"})
-"""Ends of requests that are no failure of the service's by themselves."""
+_OURS = frozenset({"cancelled"})
+"""Ends of requests that are no failure of the service's."""
 _COLUMNS = ("p50", "p90", "p95", "p99", "max", "mean")
 
 

@@ -181,6 +181,16 @@ def test_usage_is_believed_where_it_is_a_number(value: object, tokens: int | Non
         ([event({}, "error"), DONE], True, "error_event", "finish_reason is 'error'"),
         ([event(error={"code": 5}), DONE], True, "error_event", "{'code': 5}"),
         ([event(error={}), STOP, DONE], True, "ok", None),
+        (
+            [ROLE, event(object="error", message="out of memory")],
+            True,
+            "error_event",
+            "out of memory",
+        ),
+        ([b"event: error\ndata: overloaded\n\n"], False, "error_event", "overloaded"),
+        ([b'event: error\ndata: {"detail": 1}\n\n'], True, "error_event", '{"detail": 1}'),
+        ([b'event: error\ndata: {"error": {"message": "no"}}\n\n'], True, "error_event", "no"),
+        ([b"event: chunk\n" + ROLE, b"event: x\n" + STOP, DONE], True, "ok", None),
         ([b"data: nope\n\n", event(error="x")], True, "malformed", None),
     ],
 )
