@@ -101,8 +101,9 @@ def _objectives(summary: Summary) -> Html:
     rows = []
     for each in summary.objectives:
         infinite = "∞" if each.n else NONE
-        low, high = (of_metric(each.name, bound) for bound in (each.lower, each.upper))
-        bounds = f"{low} … {high}" if (each.lower, each.upper) != (None, None) else NONE
+        bounded = (each.lower, each.upper) != (None, None)
+        low, high = of_metric(each.name, each.lower), of_metric(each.name, each.upper, missing="∞")
+        bounds = f"{low} … {high}" if bounded else NONE
         value = of_metric(each.name, each.value, missing=infinite)
         limit = of_metric(each.name, each.limit)
         text = tag("code", each.text)

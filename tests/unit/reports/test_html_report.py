@@ -276,7 +276,7 @@ def test_objectives_with_their_numbers(tmp_path: Path) -> None:
     assert rows == [
         ["ttft_p95 <= 0.8", "✗ FAIL", "∞", "\u2013", "800 ms", n, late],
         ["error_rate <= 0.05", "? INCONCLUSIVE", "10.49 %", "4.2 % … 11.8 %", "5 %", n, unsure],
-        ["itl_p99 <= 0.05", "! ERROR", "12.3 ms", "11 ms … \u2013", "50 ms", n, unsure],
+        ["itl_p99 <= 0.05", "! ERROR", "12.3 ms", "11 ms … ∞", "50 ms", n, unsure],
         ["throughput >= 18", "✓ PASS", "20/s", "19.5/s … 20.6/s", "18/s", n, unsure],
         ["goodput >= 0.9", "? INCONCLUSIVE", "\u2013", "\u2013", "90 %", "0", unsure],
     ]
