@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ class Answer:
 
     __slots__ = (
         "_body",
+        "_counted",
         "_decoder",
         "_events",
         "_wants_stream",
@@ -62,6 +64,8 @@ class Answer:
         """When the last content of either kind came."""
         self.gaps: list[float] = []
         """Seconds between one piece of content and the next."""
+        self._counted: list[int] = []
+        """Completion tokens so far, where usage told them with a piece of content."""
         self.chunks = 0
         self.done = False
         """The stream said [DONE]."""
@@ -180,7 +184,22 @@ class Answer:
             self._take_usage(usage)
         choices = data.get("choices")
         if isinstance(choices, list) and choices:
+            before = self.chunks
             self._take_choices(choices, now)
+            if usage and self.chunks > before and self.completion_tokens is not None:
+                self._counted.append(self.completion_tokens)
+
+    def token_gaps(self) -> list[float]:
+        """Return the gaps over the tokens that the piece after each had; none without usage.
+
+        How many those were tells the usage that came with the pieces, or else the mean piece.
+        """
+        if len(self._counted) == self.chunks:
+            tokens = [after - before for before, after in pairwise(self._counted)]
+            if all(number > 0 for number in tokens):
+                return [gap / number for gap, number in zip(self.gaps, tokens, strict=True)]
+        total = (self.completion_tokens or 0) - 1
+        return [gap * len(self.gaps) / total for gap in self.gaps] if total > 0 else []
 
     def _take_choices(self, choices: list[Any], now: float) -> None:
         content = thought = False

@@ -92,6 +92,8 @@ class TrafficResult:
     loop_lag: Histogram = field(default_factory=Histogram)
     gaps: Histogram = field(default_factory=Histogram)
     """Seconds between pieces of content, pooled over all requests after the warm-up."""
+    token_gaps: Histogram = field(default_factory=Histogram)
+    """The same by token, of answers with usage."""
     cpu: float = 0.0
     """Share of one core that the busiest process used."""
     memory_mb: float = 0.0
@@ -393,5 +395,6 @@ def _join(whole: TrafficResult, part: dict[str, Any]) -> None:
     whole.dispatch_lag.merge(Histogram.from_json(part["dispatch_lag"]))
     whole.loop_lag.merge(Histogram.from_json(part["loop_lag"]))
     whole.gaps.merge(Histogram.from_json(part["gaps"]))
+    whole.token_gaps.merge(Histogram.from_json(part["token_gaps"]))
     whole.cpu = max(whole.cpu, part["cpu"])
     whole.memory_mb = max(whole.memory_mb, part["memory_mb"])

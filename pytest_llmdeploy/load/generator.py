@@ -51,6 +51,8 @@ class Generator:
         self.loop_lag = Histogram()
         self.gaps = Histogram()
         """Seconds between pieces of content, of what was intended after the warm-up."""
+        self.token_gaps = Histogram()
+        """The same by token, as far as usage tells how many tokens there were."""
         self.classes: Counter[str] = Counter()
         self.tokens = 0
         self.ttft = Histogram()
@@ -268,6 +270,8 @@ class Generator:
             if record["at"] >= self.traffic.warmup:
                 for gap in gaps:
                     self.gaps.add(gap)
+                for gap in answer.token_gaps():
+                    self.token_gaps.add(gap)
             if limits := self._gap_limits:
                 record["over"] = {repr(limit): sum(gap > limit for gap in gaps) for limit in limits}
 

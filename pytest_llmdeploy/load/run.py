@@ -286,7 +286,7 @@ class LoadRun:
         summary["notes"] += result.notes
         late = lateness(result, self.config.max_dispatch_lag)
         lag = result.dispatch_lag
-        summary |= whole.to_json(result.gaps)
+        summary |= whole.to_json(result.gaps, result.token_gaps)
         summary |= {
             "started": datetime.fromtimestamp(result.started, UTC).isoformat(),
             "duration": result.duration,

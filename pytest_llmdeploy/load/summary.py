@@ -189,16 +189,17 @@ class Tally:
         value, bounds = spread.quantile(q), spread.bounds(q, confidence)
         return judge_count(objective, count, confidence, value, bounds)
 
-    def to_json(self, gaps: Histogram) -> dict[str, Any]:
-        """Return the run's numbers for reports."""
+    def to_json(self, gaps: Histogram, token_gaps: Histogram | None = None) -> dict[str, Any]:
+        """Return the run's numbers for reports; the gaps are between pieces, and by token."""
         latencies = {name: spread.to_json() for name, spread in self.spreads.items() if spread.n}
         for name, spread in self.from_sent.items():
             if name in latencies:
                 latencies[name]["from_sent"] = spread.to_json()
-        if gaps.total:
-            spread = Spread()
-            spread.histogram, spread.n = gaps, gaps.total
-            latencies["itl"] = spread.to_json()
+        for name, histogram in (("itl", gaps), ("itl_per_token", token_gaps)):
+            if histogram is not None and histogram.total:
+                spread = Spread()
+                spread.histogram, spread.n = histogram, histogram.total
+                latencies[name] = spread.to_json()
         shown = [name for name in CDFS if self.spreads[name].histogram.total]
         return {
             "window": [self.warmup, self.duration],

@@ -72,6 +72,38 @@ def test_the_end_of_any_other_answer_is_that_of_its_message() -> None:
     assert (answer.first, answer.last, answer.chunks) == (None, None, 0)
 
 
+def test_gaps_by_token_are_those_by_piece_over_the_tokens_of_a_piece() -> None:
+    """3 pieces, 2 gaps of 1 s, 9 tokens: 8 tokens came in 2 s."""
+    word = event({"content": "abc"})
+    answer = fed(word, word, word, STOP, event(usage={"completion_tokens": 9}), DONE)
+    assert answer.gaps == [1.0, 1.0]
+    assert answer.token_gaps() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("counts", "gaps"),
+    [
+        ((1, 2, 6), [1.0, 0.25]),
+        ((3, 3, 6), [0.4, 0.4]),
+        ((1, None, 6), [0.4, 0.4]),
+        ((None, None, 1), []),
+        ((None, None, None), []),
+    ],
+)
+def test_usage_with_each_piece_tells_how_many_tokens_it_has(
+    counts: tuple[int | None, ...], gaps: list[float]
+) -> None:
+    """Where it does not tell it of each, or a piece has none, the mean of the whole answer counts."""
+    usages = [{} if n is None else {"usage": {"completion_tokens": n}} for n in counts]
+    answer = fed(*(event({"content": "a"}, **usage) for usage in usages), STOP, DONE)
+    assert answer.token_gaps() == gaps
+
+
+def test_one_piece_has_no_gap_by_token() -> None:
+    answer = fed(event({"content": "a"}), STOP, event(usage={"completion_tokens": 9}), DONE)
+    assert answer.token_gaps() == []
+
+
 @pytest.mark.parametrize(
     ("delta", "first", "reason"),
     [

@@ -204,6 +204,15 @@ def test_token_gaps_come_from_the_generator() -> None:
     assert found["p95"] == pytest.approx(0.2, rel=1e-3)
 
 
+def test_gaps_by_token_stand_beside_gaps_by_piece() -> None:
+    pieces, tokens = Histogram(), Histogram()
+    pieces.add(0.04, 900)
+    tokens.add(0.01, 900)
+    found = counted(STEADY).to_json(pieces, tokens)["latencies"]
+    assert found["itl"]["p50"] == pytest.approx(0.04, rel=1e-3)
+    assert found["itl_per_token"]["p50"] == pytest.approx(0.01, rel=1e-3)
+
+
 def test_a_spread_ranks_the_infinite_last() -> None:
     spread = Spread()
     assert spread.quantile(0.5) is None
@@ -216,9 +225,9 @@ def test_a_spread_ranks_the_infinite_last() -> None:
 
 
 def test_the_bounds_of_a_percentile_are_values_of_their_ranks() -> None:
-    """Of 100 values the 91st bounds the p95 from below with 97.2 %, the 99th from above with 96.3 %.
+    """Of 100 values the 91st bounds the p95 from below at 97.2 %, the 99th from above at 96.3 %.
 
-    The 98th would do so with 88 % alone; see David and Nagaraja, "Order Statistics", 7.1.
+    The 98th would do so at 88 %; see David and Nagaraja, "Order Statistics", 7.1.
     """
     spread = Spread()
     for place in range(1, 101):
