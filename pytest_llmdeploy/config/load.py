@@ -242,8 +242,9 @@ class LoadConfig(Section):
     """How many may be started where fewer do not keep up; default: `processes`."""
     self_check: NotNegative = 2.0
     """Seconds for which the generator is measured against a mock before the run; 0: not at all."""
-    max_dispatch_lag: Seconds = 0.05
-    """Seconds by which the generator may be late (99th percentile) before it is no measurement."""
+    max_dispatch_lag: SecondsOrNone = None
+    """Seconds by which the generator may be late (99th percentile) before it is no measurement;
+    default: 0.05, or a fifth of the strictest latency limit where that is less."""
     objectives: tuple[ObjectiveText, ...] = ("error_rate <= 0.05", "e2e_p95 <= 5")
     """What must hold; each is one test."""
     good: GoodConfig | None = None

@@ -98,6 +98,8 @@ class TrafficResult:
     """Share of one core that the busiest process used."""
     memory_mb: float = 0.0
     """Of the largest process."""
+    tokens: int = 0
+    """Completion tokens that count for the cap."""
     in_flight: list[tuple[float, int]] = field(default_factory=list)
     """Requests open at moments of the run."""
 
@@ -120,8 +122,9 @@ def run_traffic(
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
-    `watch` is called about ten times a second. Once `finish` returns true nothing more is begun, what
-    is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError where no process started.
+    `watch` is called about ten times a second. Once `finish` returns true nothing more is begun,
+    what is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError
+    where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [

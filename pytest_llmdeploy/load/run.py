@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
-from pytest_llmdeploy.load.capacity import MOST_PROBES, Prober, longest_probe, search
+from pytest_llmdeploy.load.capacity import MOST_PROBES, search
 from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
 from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
@@ -34,7 +34,14 @@ from pytest_llmdeploy.load.plan import (
     model_kind,
     traffic_of,
 )
-from pytest_llmdeploy.load.selfcheck import Check, advice, check_generator, lateness
+from pytest_llmdeploy.load.probing import Prober, longest_probe, most_repeats
+from pytest_llmdeploy.load.selfcheck import (
+    Check,
+    advice,
+    allowed_lag,
+    check_generator,
+    lateness,
+)
 from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
 from pytest_llmdeploy.redaction import Redactor
@@ -201,9 +208,8 @@ class LoadRun:
             # The search ends itself; what it may cost at most is known.
             step = Step(config.max_rate, config.max_rate, longest_probe(config))
             longest = replace(traffic, steps=(step,))
-            return check_limits(
-                longest, self.environment_name, self.environment, probes=MOST_PROBES
-            )
+            probes = MOST_PROBES + most_repeats(config)
+            return check_limits(longest, self.environment_name, self.environment, probes=probes)
         return check_limits(traffic, self.environment_name, self.environment)
 
     def _checked_generator(self, traffic: TrafficSpec) -> tuple[int, Check | None]:
@@ -272,8 +278,9 @@ class LoadRun:
         whole = tally(
             result, config.parsed_objectives, traffic.good, traffic.warmup, traffic.traffic_duration
         )
-        self._describe(summary, result, whole)
-        self._refuse(result, whole)
+        late = lateness(result, allowed_lag(traffic, config.max_dispatch_lag))
+        self._describe(summary, result, whole, late)
+        self._refuse(result, whole, late)
         judged = [
             whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
         ]
@@ -281,10 +288,11 @@ class LoadRun:
         if config.compare:
             self._compare(summary, traffic, result)
 
-    def _describe(self, summary: dict[str, Any], result: TrafficResult, whole: Tally) -> None:
+    def _describe(
+        self, summary: dict[str, Any], result: TrafficResult, whole: Tally, late: str | None
+    ) -> None:
         """Put what was measured into the summary, whatever it is worth."""
         summary["notes"] += result.notes
-        late = lateness(result, self.config.max_dispatch_lag)
         lag = result.dispatch_lag
         summary |= whole.to_json(result.gaps, result.token_gaps)
         summary |= {
@@ -301,7 +309,7 @@ class LoadRun:
             "memory_mb": result.memory_mb,
         }
 
-    def _refuse(self, result: TrafficResult, whole: Tally) -> None:
+    def _refuse(self, result: TrafficResult, whole: Tally, late: str | None) -> None:
         """Raise NotMeasuredError where the run is no measurement of the service."""
         accounted = sum(whole.classes.values())
         if accounted != result.intended:
@@ -313,7 +321,7 @@ class LoadRun:
             raise NotMeasuredError(
                 f"the run ended after {result.duration:.1f} s, before its time: {result.stopped}"
             )
-        if late := lateness(result, self.config.max_dispatch_lag):
+        if late:
             rate = whole.intended / max(whole.duration, 1e-9)
             raise NotMeasuredError(
                 f"generator saturated at {rate:.3g} req/s: {late}; "
@@ -348,26 +356,19 @@ class LoadRun:
     def _find_capacity(self, summary: dict[str, Any], traffic: TrafficSpec, processes: int) -> None:
         config = self.config
 
-        def send(
-            probe: TrafficSpec, folder: Path, decide: Callable[[Progress], str | None]
-        ) -> TrafficResult:
-            return self._send(probe, folder, processes, decide)
-
         for left in self.folder.glob("probe-*"):  # of a process that was killed in the midst
             shutil.rmtree(left)
-        prober = Prober(config, traffic, self.folder, send)
+        prober = Prober(config, traffic, self.folder, self._send, processes)
         assert config.rate is not None
         found = search(prober, config.rate, config.max_rate, config.precision, config.min_rate)
         summary["capacity"] = found.to_json()
-        assert prober.best is not None
-        rate, result, whole = prober.best
-        self._describe(summary, result, whole)
-        shutil.copy(result.ledger, self.folder / LEDGER)
-        judged = [
-            whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
-        ]
-        summary["objectives"] = [each.to_json() for each in judged]
-        summary["notes"].append(f"latencies are those at {plain(rate)} requests/s")
+        summary["generator"]["processes"] = prober.processes
+        best = prober.best
+        assert best is not None
+        self._describe(summary, best.result, best.counted, None)  # it was not late, or no probe
+        shutil.copy(best.result.ledger, self.folder / LEDGER)
+        summary["objectives"] = [each.to_json() for each in best.judged]
+        summary["notes"].append(f"latencies are those at {plain(best.rate)} requests/s")
 
 
 def comparable(traffic: TrafficSpec) -> dict[str, Any]:
