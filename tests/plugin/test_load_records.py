@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from pytest_llmdeploy.load.ledger import read_ledger
 from tests.plugin.conftest import Outcome, Project
 from tests.plugin.test_load import STEADY, counted, summary
@@ -73,6 +75,31 @@ def test_a_comparison_is_drawn(project: Project) -> None:
     assert (found["verdict"], found["reason"]) == ("PASS", found["metrics"][0]["reason"])
     assert "No measurements to show" not in page(done)
     assert 'class="forest"' in page(done)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("max_dispatch_lag: 2", "max_dispatch_lag: 1.0e-9", "generator saturated at 40 req/s: "),
+        (
+            '"}}',
+            '", load_limits: {requests: 99, tokens: 150, seconds: 9}}}',
+            "before its time: the cap of 150 completion tokens was reached",
+        ),
+    ],
+    ids=["late", "stopped"],
+)
+def test_a_run_that_is_no_measurement_is_drawn_below_the_reason(
+    project: Project, before: str, after: str, why: str
+) -> None:
+    project.config((STEADY % '"ttft_p50 <= 5"').replace(before, after))
+    done = project.run("-m", "load")
+    assert done.code == 10, done.out
+    _, _, section = page(done).partition("<h2>Load: steady")
+    reason, _, measured = section.partition("no verdict on the service")
+    assert why in reason
+    for part in ("How requests ended", "Time to first token", "Timeline", "Load generator"):
+        assert part in measured, part
 
 
 def test_a_baseline_that_cannot_be_read_costs_the_traffic_once(project: Project) -> None:

@@ -47,6 +47,7 @@ def profile(summary: Summary | str, items: Sequence[Event], anchor: str) -> Html
     parts = [
         _title(summary.name, verdict),
         names,
+        _error(summary),
         *(tag("p", note, class_="note") for note in summary.notes),
         _about(summary),
         _objectives(summary),
@@ -63,6 +64,15 @@ def profile(summary: Summary | str, items: Sequence[Event], anchor: str) -> Html
 
 def _title(name: str, verdict: Html) -> Html:
     return tag("h2", f"Load: {name} ", verdict)
+
+
+def _error(summary: Summary) -> Html:
+    if summary.error is None:
+        return Html()
+    told = (
+        f"{summary.error}. What follows was measured all the same; it is no verdict on the service."
+    )
+    return tag("p", told, class_="note")
 
 
 def _about(summary: Summary) -> Html:

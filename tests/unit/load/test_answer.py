@@ -93,7 +93,7 @@ def test_gaps_by_token_are_those_by_piece_over_the_tokens_of_a_piece() -> None:
 def test_usage_with_each_piece_tells_how_many_tokens_it_has(
     counts: tuple[int | None, ...], gaps: list[float]
 ) -> None:
-    """Where it does not tell it of each, or a piece has none, the mean of the whole answer counts."""
+    """Where it does not tell it of each, or a piece has none, the mean of the answer counts."""
     usages = [{} if n is None else {"usage": {"completion_tokens": n}} for n in counts]
     answer = fed(*(event({"content": "a"}, **usage) for usage in usages), STOP, DONE)
     assert answer.token_gaps() == gaps

@@ -342,6 +342,19 @@ def test_a_saturated_generator_says_so(tmp_path: Path) -> None:
     assert "sent late by 210 ms" in found.texts["p"]
 
 
+def test_an_error_is_told_above_what_was_measured(tmp_path: Path) -> None:
+    summary = load_summary() | {"error": "generator saturated at 40 req/s"}
+    del summary["objectives"]
+    found = seen(with_summary(tmp_path, summary))
+    told = (
+        "generator saturated at 40 req/s. What follows was measured all the same; "
+        "it is no verdict on the service."
+    )
+    assert told in found.texts["p"]
+    assert "No objective was judged." in found.texts["p"]
+    assert found.rows("Latency")
+
+
 def test_notes_events_and_what_is_not_judged(tmp_path: Path) -> None:
     summary = load_summary(seconds=30)
     summary |= {
@@ -439,7 +452,7 @@ def as_folder(output: Path) -> None:
             unreadable('{"format": 1, "error": null, "skipped": "it would cost\\n too much"}'),
             "says why: it would cost too much.",
         ),
-        (changed(error="the worker died"), "says why: the worker died."),
+        (unreadable('{"error": "the worker died"}'), "says why: the worker died."),
         (changed(duration=1e300), "is no summary of a load run: duration: Input should be"),
     ],
 )
