@@ -118,13 +118,15 @@ def run_traffic(
     redact: Redactor = NO_SECRETS,
     watch: Watch = lambda _progress: None,
     finish: Callable[[], bool] = lambda: False,
+    interrupted: Callable[[TrafficResult], object] = lambda _result: None,
 ) -> TrafficResult:
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
     `watch` is called about ten times a second. Once `finish` returns true nothing more is begun,
-    what is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError
-    where no process started.
+    what is open comes to its end, and that is the run's end as planned. An exception, such as
+    that of Ctrl-C, goes on once `interrupted` has taken what was sent until then. Raises
+    NotMeasuredError where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [
@@ -147,6 +149,12 @@ def run_traffic(
             workers.append(Worker(spec, directory or Path.cwd(), log.write))  # noqa: PERF401
         run.until_ready()
         run.until_ended()
+    except BaseException:
+        end_all(workers)
+        if run.start:
+            with suppress(Exception):  # nothing stands in the way of Ctrl-C
+                interrupted(_accounted(run, folder))
+        raise
     finally:
         end_all(workers)
         run.close()

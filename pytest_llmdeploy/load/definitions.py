@@ -47,9 +47,7 @@ def value_of(metric: str, record: Record, *, since: str = "at") -> float | None:
         return max(ended - begun, 0.0)
     if metric == "tpot":
         return _time_per_token(record)
-    moment: float | None = (
-        record.get("first", FAILED) if metric == "ttft" else record.get("reason")
-    )
+    moment: float | None = record.get("first", FAILED) if metric == "ttft" else record.get("reason")
     return None if moment is None else max(moment - begun, 0.0)
 
 

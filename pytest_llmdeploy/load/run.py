@@ -25,8 +25,8 @@ from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
 from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
 from pytest_llmdeploy.load.guards import check_host, check_limits
-from pytest_llmdeploy.load.judging import plain, seconds
-from pytest_llmdeploy.load.ledger import EndClass
+from pytest_llmdeploy.load.judging import plain
+from pytest_llmdeploy.load.live import Live
 from pytest_llmdeploy.load.plan import (
     CLOSED_LOOP_NOTE,
     LOCUSTFILE_NOTE,
@@ -157,6 +157,10 @@ class LoadRun:
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(last.filename).name}:{last.lineno}"
             summary["error"] = f"{type(error).__name__}: {error} ({place})"
+        except BaseException:  # Ctrl-C, or a timeout of the test: what was sent stays on record
+            summary["error"] = "interrupted"
+            self._write(summary)
+            raise
         return summary
 
     def _fill(self, summary: dict[str, Any]) -> None:
@@ -242,9 +246,13 @@ class LoadRun:
         folder: Path,
         processes: int,
         decide: Callable[[Progress], str | None] = lambda _progress: None,
+        interrupted: Callable[[TrafficResult], object] = lambda _result: None,
     ) -> TrafficResult:
+        live = Live()
+
         def watch(progress: Progress) -> str | None:
-            self.waiting(lambda: f"load {self.name}: {line(progress)}")
+            live.hear(progress)
+            self.waiting(lambda: f"load {self.name}: {live.line(progress)}")
             return decide(progress)
 
         return run_traffic(
@@ -254,6 +262,7 @@ class LoadRun:
             directory=self.root,
             redact=self.redact,
             watch=watch,
+            interrupted=interrupted,
         )
 
     def _run(
@@ -271,15 +280,18 @@ class LoadRun:
         config = self.config
         folder = self.folder / TRAFFIC
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed in the midst
-        result = self._send(traffic, folder, processes, decide)
-        result.ledger.replace(self.folder / LEDGER)
-        result.ledger = self.folder / LEDGER
-        _keep_log(folder, self.folder)
-        whole = tally(
-            result, config.parsed_objectives, traffic.good, traffic.warmup, traffic.traffic_duration
-        )
-        late = lateness(result, allowed_lag(traffic, config.max_dispatch_lag))
-        self._describe(summary, result, whole, late)
+
+        def take(result: TrafficResult) -> tuple[Tally, str | None]:
+            result.ledger = result.ledger.replace(self.folder / LEDGER)
+            _keep_log(folder, self.folder)
+            objectives, duration = config.parsed_objectives, traffic.traffic_duration
+            whole = tally(result, objectives, traffic.good, traffic.warmup, duration)
+            late = lateness(result, allowed_lag(traffic, config.max_dispatch_lag))
+            self._describe(summary, result, whole, late)
+            return whole, late
+
+        result = self._send(traffic, folder, processes, decide, interrupted=take)
+        whole, late = take(result)
         self._refuse(result, whole, late)
         judged = [
             whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
@@ -383,18 +395,6 @@ def comparable(traffic: TrafficSpec) -> dict[str, Any]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def line(progress: Progress) -> str:
-    """Return a run's progress as people read it."""
-    elapsed = max(progress.elapsed, 1e-3)
-    p50, p95 = progress.ttft.quantile(0.5), progress.ttft.quantile(0.95)
-    times = f", TTFT {seconds(p50)}, p95 {seconds(p95)}" if p50 and p95 else ""
-    ok = progress.classes[EndClass.OK]
-    return (
-        f"{progress.elapsed:.0f} s, {progress.intended / elapsed:.1f}/s, {ok} ok, "
-        f"{progress.failed} failed, {progress.in_flight} in flight{times}"
-    )
 
 
 def _keep_log(source: Path, target: Path) -> None:
