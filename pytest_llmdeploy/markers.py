@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 MARKERS = {
     "health": "health(): asks whether the service is up; only reads.",
     "smoke": "smoke(): asks whether the service works at all; only reads.",
@@ -13,3 +15,11 @@ MARKERS = {
     "monitor": "monitor(): watches a released version.",
 }
 """Marker name to its registered line, in the order of a release."""
+
+
+def stages_of(item: pytest.Item) -> set[str]:
+    """Return the stages that a test takes part in: by its markers, or by a fixture that acts."""
+    stages = {marker.name for marker in item.iter_markers() if marker.name in MARKERS}
+    if "llm_load" in getattr(item, "fixturenames", ()):
+        stages.add("load")  # a test without the marker puts no less load on the service
+    return stages

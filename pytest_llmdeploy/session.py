@@ -14,7 +14,7 @@ import pytest
 
 from pytest_llmdeploy import options
 from pytest_llmdeploy.errors import NotMeasuredError
-from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.markers import stages_of
 from pytest_llmdeploy.run import OUTPUT_ROOT, Run, claim_folder, new_run_id
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class LLMDeploySession:
 
     def refuse_change(self, item: pytest.Item) -> None:
         """Stop a test of a changing stage from touching a protected environment."""
-        if any(marker.name in MARKERS for marker in item.iter_markers()):
+        if stages_of(item):
             from pytest_llmdeploy.collection.guard import refuse_change
 
             def load(path: Path) -> LoadedConfig:

@@ -10,8 +10,17 @@ _PREFIX = b"data: "
 _END = b"\n\n"
 
 
+class NamedEvent(str):
+    """The data of an event that had a name, such as ``event: error``."""
+
+    __slots__ = ("name",)
+    name: str
+
+
 class EventParser:
     """Collects the data of each event; comments and other fields are skipped.
+
+    What has a name is a NamedEvent; it is text like the others.
 
     Lines end with LF, CRLF or CR and nothing else: a U+2028 in an answer's text is text.
     """
@@ -21,6 +30,7 @@ class EventParser:
         self._decoder = io.IncrementalNewlineDecoder(utf8, translate=True)
         self._rest: list[str] = []
         self._data: list[str] = []
+        self._name = ""
         self._between = False
         """All that came so far ended with an event, so nothing before touches what comes next."""
 
@@ -47,12 +57,22 @@ class EventParser:
             yield from self._take("".join(self._rest))
             yield from self._take("")
         elif piece:
-            self._between = piece.endswith(b"\n") and not self._data
+            self._between = piece.endswith(b"\n") and not (self._data or self._name)
 
     def _take(self, line: str) -> Iterator[str]:
         field, _, value = line.partition(":")
         if field == "data":
             self._data.append(value.removeprefix(" "))
-        elif not line and self._data:
-            yield "\n".join(self._data)
-            self._data = []
+        elif field == "event":
+            self._name = value.removeprefix(" ")
+        elif not line:
+            if self._data:
+                yield self._event("\n".join(self._data))
+            self._data, self._name = [], ""
+
+    def _event(self, data: str) -> str:
+        if not self._name:
+            return data
+        event = NamedEvent(data)
+        event.name = self._name
+        return event

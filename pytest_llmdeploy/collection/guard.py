@@ -10,7 +10,7 @@ import pytest
 
 from pytest_llmdeploy.collection.items import ERROR, StageItem
 from pytest_llmdeploy.config.models import READING_STAGES, EnvironmentConfig
-from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.markers import stages_of
 from pytest_llmdeploy.options import nearest_file
 from pytest_llmdeploy.platforms.kubeconfig import current_context
 from pytest_llmdeploy.protection import names_stage, refusal
@@ -31,7 +31,7 @@ def refuse_change(
     A test that the marker expression did not ask for is skipped with the reason; one that was
     asked for, but without all that a protected environment demands, is an error.
     """
-    stages = {marker.name for marker in item.iter_markers()} & set(MARKERS) - READING_STAGES
+    stages = stages_of(item) - READING_STAGES
     if not stages:
         return
     if isinstance(item, StageItem):

@@ -11,6 +11,7 @@ import pytest
 from pytest_llmdeploy.collection.items import MissingItem, StageItem, shown_plainly
 from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.load.files import SUMMARY
 from pytest_llmdeploy.load.judging import seconds
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 CAPACITY = "max_rate"
 MOST_FAILURES = 5
-SUMMARY = "summary.json"
 
 
 class LoadNode(pytest.Collector):

@@ -40,6 +40,8 @@ FEWEST_TURNS = 10
 """Blocks in which two versions can be compared at least: five of each."""
 LOCUSTFILE_METRICS = frozenset({"e2e", "error_rate", "throughput"})
 """What Locust's own events tell."""
+OWN_KEYS = {"stream": "streamed", "messages": "prompts", "max_tokens": "max_tokens"}
+"""Fields of a request that no parameter may set, and the key that does."""
 STREAM_METRICS = frozenset({"ttft", "ttfr", "tpot", "itl"})
 """What only a stream shows."""
 
@@ -240,8 +242,9 @@ class LoadConfig(Section):
     """How many may be started where fewer do not keep up; default: `processes`."""
     self_check: NotNegative = 2.0
     """Seconds for which the generator is measured against a mock before the run; 0: not at all."""
-    max_dispatch_lag: Seconds = 0.05
-    """Seconds by which the generator may be late (99th percentile) before it is no measurement."""
+    max_dispatch_lag: SecondsOrNone = None
+    """Seconds by which the generator may be late (99th percentile) before it is no measurement;
+    default: 0.05, or a fifth of the strictest latency limit where that is less."""
     objectives: tuple[ObjectiveText, ...] = ("error_rate <= 0.05", "e2e_p95 <= 5")
     """What must hold; each is one test."""
     good: GoodConfig | None = None
@@ -274,6 +277,13 @@ class LoadConfig(Section):
         """Least and most tokens of an answer."""
         given = self.max_tokens
         return (given, given) if isinstance(given, int) else (given[0], given[1])
+
+    @field_validator("parameters")
+    @classmethod
+    def _no_own_keys(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        for name in parameters.keys() & OWN_KEYS.keys():
+            raise ValueError(f"{name} has a key of its own: {OWN_KEYS[name]}")
+        return parameters
 
     @field_validator("objectives")
     @classmethod

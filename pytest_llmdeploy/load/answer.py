@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from itertools import pairwise
 from typing import Any
 
 import orjson
 
 from pytest_llmdeploy.load.ledger import EndClass
-from pytest_llmdeploy.sse import EventParser
+from pytest_llmdeploy.sse import EventParser, NamedEvent
 
-LONGEST_DETAIL = 2000
+LONGEST_TEXT = 2000
 """Characters of a failure's text; the ledger has fewer, cut once no secret is in it any more."""
 LARGEST_PLAIN = 16 << 20
 """Bytes of an answer in one piece; what is longer is no answer of a chat."""
@@ -23,6 +24,7 @@ class Answer:
 
     __slots__ = (
         "_body",
+        "_counted",
         "_decoder",
         "_events",
         "_wants_stream",
@@ -62,6 +64,8 @@ class Answer:
         """When the last content of either kind came."""
         self.gaps: list[float] = []
         """Seconds between one piece of content and the next."""
+        self._counted: list[int] = []
+        """Completion tokens so far, where usage told them with a piece of content."""
         self.chunks = 0
         self.done = False
         """The stream said [DONE]."""
@@ -146,7 +150,7 @@ class Answer:
     def _refused(self) -> tuple[EndClass, str | None]:
         status = self.status or 0
         said = _error_text(bytes(self._body[:4096])) or self.error
-        detail = f"status {status}{': ' + said if said else ''}"[:LONGEST_DETAIL]
+        detail = f"status {status}{': ' + said if said else ''}"[:LONGEST_TEXT]
         if status == 429:
             return EndClass.HTTP_429, detail
         if 400 <= status < 500:
@@ -160,6 +164,11 @@ class Answer:
             self.done = True
             self.ended = now
             return
+        if isinstance(event, NamedEvent):
+            if event.name == "error":
+                self.error = self.error or _error_text(event.encode()) or _shortened(event)
+                return
+            event = str(event)  # orjson takes nothing that is derived from it
         try:
             data = orjson.loads(event)
         except (ValueError, RecursionError):
@@ -168,14 +177,29 @@ class Answer:
         if not isinstance(data, dict):
             self.malformed = self.malformed or f"an event that is no object: {event[:80]!r}"
             return
-        if data.get("error"):
-            self.error = self.error or _shortened(data["error"])
+        if error := _error_in(data):
+            self.error = self.error or _shortened(error)
             return
         if usage := data.get("usage"):
             self._take_usage(usage)
         choices = data.get("choices")
         if isinstance(choices, list) and choices:
+            before = self.chunks
             self._take_choices(choices, now)
+            if usage and self.chunks > before and self.completion_tokens is not None:
+                self._counted.append(self.completion_tokens)
+
+    def token_gaps(self) -> list[float]:
+        """Return the gaps over the tokens that the piece after each had; none without usage.
+
+        How many those were tells the usage that came with the pieces, or else the mean piece.
+        """
+        if len(self._counted) == self.chunks:
+            tokens = [after - before for before, after in pairwise(self._counted)]
+            if all(number > 0 for number in tokens):
+                return [gap / number for gap, number in zip(self.gaps, tokens, strict=True)]
+        total = (self.completion_tokens or 0) - 1
+        return [gap * len(self.gaps) / total for gap in self.gaps] if total > 0 else []
 
     def _take_choices(self, choices: list[Any], now: float) -> None:
         content = thought = False
@@ -254,11 +278,16 @@ def _error_text(body: bytes) -> str:
         data = orjson.loads(body)
     except (ValueError, RecursionError):
         return ""
-    error = data.get("error") if isinstance(data, dict) else None
+    error = _error_in(data) if isinstance(data, dict) else None
     return _shortened(error) if error else ""
+
+
+def _error_in(data: dict[str, Any]) -> object:
+    """Return what is wrong, as OpenAI has it or as older servers; nothing where nothing is."""
+    return data if data.get("object") == "error" else data.get("error")
 
 
 def _shortened(error: object) -> str:
     if isinstance(error, dict) and error.get("message"):
         error = error["message"]
-    return str(error)[:LONGEST_DETAIL]
+    return str(error)[:LONGEST_TEXT]

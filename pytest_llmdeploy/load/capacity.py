@@ -4,30 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_llmdeploy.config.load import SHORTEST_PROBE, LoadConfig
-from pytest_llmdeploy.config.objectives import RATES, Objective
 from pytest_llmdeploy.errors import NotMeasuredError
-from pytest_llmdeploy.load.controller import Progress, TrafficResult
-from pytest_llmdeploy.load.counts import allowed_share
-from pytest_llmdeploy.load.judging import Judged, plain
-from pytest_llmdeploy.load.selfcheck import lateness
-from pytest_llmdeploy.load.spec import Step, TrafficSpec
-from pytest_llmdeploy.load.summary import Tally, tally
-from pytest_llmdeploy.verdicts import Verdict, worst
-from pytest_llmdeploy.verdicts.drift import judge_backlog
-from pytest_llmdeploy.verdicts.sequential import judge_share_anytime
-from pytest_llmdeploy.verdicts.shares import smallest_n
+from pytest_llmdeploy.load.judging import plain
+from pytest_llmdeploy.verdicts import Verdict
 
 MOST_PROBES = 24
-LONGEST_PROBE = 5
-"""Times `duration` that a probe may take where its rate is too low for a verdict in one."""
 SMALLEST_SHARE = 1 / 256
 """Share of the first rate below which the search gives up."""
-DECIDED = "the objectives were decided"
+
+
+class GeneratorLimitError(NotMeasuredError):
+    """Give the generator more: it, and not the service, is too slow for a rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,145 +140,3 @@ def _found(
             verdict = Verdict.INCONCLUSIVE
         reason += f"; min_rate is {plain(least)}/s"
     return Capacity(rate, low, high, tuple(probes), verdict, reason)
-
-
-def longest_probe(config: LoadConfig) -> float:
-    """Return the seconds that one probe may take at most."""
-    return config.warmup + config.duration * LONGEST_PROBE
-
-
-Send = Callable[[TrafficSpec, Path, Callable[[Progress], str | None]], TrafficResult]
-
-
-class GeneratorLimitError(NotMeasuredError):
-    """Give the generator more: it, and not the service, is too slow for a rate."""
-
-
-class Prober:
-    """Asks whether the objectives hold at a rate; ends a probe as soon as that is decided."""
-
-    def __init__(self, config: LoadConfig, traffic: TrafficSpec, folder: Path, send: Send) -> None:
-        self._config = config
-        self._traffic = traffic
-        self._folder = folder
-        self._send = send
-        self._objectives = [each for each in config.parsed_objectives if each.metric not in RATES]
-        self._alpha = 1 - config.confidence
-        self._number = 0
-        self._tokens_left = traffic.max_tokens_total
-        self.best: tuple[float, TrafficResult, Tally] | None = None
-        """The probe at the highest rate that met the objectives; else the first."""
-        self._met_rate = 0.0
-
-    def __call__(self, rate: float) -> Probe:
-        """Send the traffic at `rate`; raise NotMeasuredError where the generator is too slow."""
-        self._number += 1
-        config = self._config
-        needed = max(
-            (smallest_n(allowed_share(each), config.confidence) or 0 for each in self._objectives),
-            default=0,
-        )
-        seconds = max(config.duration, min(2 * needed / rate, config.duration * LONGEST_PROBE))
-        duration = config.warmup + seconds
-        # Another seed each time: the probes are independent looks.
-        traffic = replace(
-            self._traffic,
-            steps=(Step(rate, rate, duration),),
-            seed=self._traffic.seed + self._number - 1,
-            max_tokens_total=self._tokens_left,
-        )
-        folder = self._folder / f"probe-{self._number:02}"
-        result = self._send(traffic, folder, self._decided)
-        result.check_complete()
-        if late := lateness(result, config.max_dispatch_lag):
-            raise GeneratorLimitError(f"generator saturated at {plain(rate)} req/s: {late}")
-        if result.stopped not in (None, DECIDED):
-            raise NotMeasuredError(f"the probe at {plain(rate)}/s was stopped: {result.stopped}")
-        window = min(duration, max(result.duration, config.warmup)) if result.stopped else duration
-        counted = tally(result, config.parsed_objectives, traffic.good, config.warmup, window)
-        if self._tokens_left is not None:
-            self._tokens_left = max(self._tokens_left - counted.tokens["completion"], 1)
-        judged = [
-            counted.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
-        ]
-        probe = self._probe(rate, result, counted, judged, window)
-        if self.best is None or (probe.met and rate >= self._met_rate):
-            self.best = (rate, result, counted)
-        if probe.met:
-            self._met_rate = max(self._met_rate, rate)
-        return probe
-
-    def _probe(
-        self,
-        rate: float,
-        result: TrafficResult,
-        counted: Tally,
-        judged: Sequence[Judged],
-        window: float,
-    ) -> Probe:
-        config = self._config
-        samples = [(at, n) for at, n in result.in_flight if config.warmup <= at <= window]
-        drift = judge_backlog([at for at, _ in samples], [n for _, n in samples], rate)
-        if broken := [each for each in judged if each.verdict is Verdict.ERROR]:
-            raise NotMeasuredError(broken[0].reason)
-        verdict = worst(each.verdict for each in judged)
-        met = all(_met(each, objective) for each, objective in self._pairs(judged, counted))
-        reason = next((each.reason for each in judged if each.verdict is verdict), "")
-        if drift.stable is False:
-            verdict, met = Verdict.FAIL, False
-            reason = f"not stable: {plain(drift.slope or 0.0, 2)} more in flight each second"
-        elif drift.stable is None and verdict is Verdict.PASS:
-            verdict, reason = Verdict.INCONCLUSIVE, "too short to see whether a backlog grows"
-        spreads = counted.spreads
-        return Probe(
-            rate=rate,
-            verdict=verdict,
-            met=met,
-            n=counted.judged,
-            good=counted.judged_ok / counted.judged if counted.judged else None,
-            ttft_p95=spreads["ttft"].quantile(0.95),
-            e2e_p95=spreads["e2e"].quantile(0.95),
-            in_flight_slope=drift.slope,
-            stable=drift.stable,
-            duration=window,
-            reason=reason,
-        )
-
-    def _pairs(
-        self, judged: Sequence[Judged], counted: Tally
-    ) -> list[tuple[Judged, tuple[Objective, Tally]]]:
-        objectives = self._config.parsed_objectives
-        return [(one, (each, counted)) for one, each in zip(judged, objectives, strict=True)]
-
-    def _decided(self, progress: Progress) -> str | None:
-        """End a probe once it is decided; what is open counts as missed for a PASS."""
-        verdicts = set()
-        for objective in self._objectives:
-            if objective.metric == "itl":
-                return None
-            count = progress.counts.of[objective.name]
-            allowed = allowed_share(objective)
-            if judge_share_anytime(count.bad, count.n, allowed, self._alpha)[0] is Verdict.FAIL:
-                return DECIDED
-            bad, n = count.bad + progress.in_flight, count.n + progress.in_flight
-            verdicts.add(judge_share_anytime(bad, n, allowed, self._alpha)[0])
-        # A queue takes its time to build up: no rate passes on its first seconds.
-        longest = max(self._config.duration / 2, SHORTEST_PROBE)
-        long_enough = progress.elapsed >= self._config.warmup + longest
-        only_shares = len(self._objectives) == len(self._config.objectives)
-        if long_enough and only_shares and verdicts == {Verdict.PASS}:
-            return DECIDED
-        return None
-
-
-def _met(judged: Judged, what: tuple[Objective, Tally]) -> bool:
-    """Return whether the measured number meets the objective, certain or not."""
-    objective, counted = what
-    if objective.metric in RATES:
-        return judged.value is not None and judged.value >= objective.limit
-    if objective.percentile is None and judged.value is not None:
-        fine = judged.value <= objective.limit
-        return fine if objective.at_most else judged.value >= objective.limit
-    count = counted.counts.of[objective.name]
-    n, bad = (count.gaps.m, count.gaps.x) if objective.metric == "itl" else (count.n, count.bad)
-    return n > 0 and bad <= allowed_share(objective) * n

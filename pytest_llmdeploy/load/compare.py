@@ -13,6 +13,7 @@ from pytest_llmdeploy.config.load import CompareConfig
 from pytest_llmdeploy.config.objectives import parse_objective
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.definitions import NOT_JUDGED, NoUsageError, value_of
+from pytest_llmdeploy.load.files import LEDGER, SUMMARY
 from pytest_llmdeploy.load.judging import seconds
 from pytest_llmdeploy.load.ledger import Record, read_ledger
 from pytest_llmdeploy.verdicts import Verdict
@@ -20,8 +21,6 @@ from pytest_llmdeploy.verdicts.comparison import Block, Ratio, judge_ratio, quan
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
 RESAMPLES = 2000
-SUMMARY = "summary.json"
-LEDGER = "ledger.jsonl.zst"
 FREE = frozenset({"targets", "objectives", "good", "drain", "max_tokens_total"})
 """What may differ between comparable runs: it does not change what is sent, or when."""
 
@@ -82,8 +81,9 @@ def compare_with_record(
             why_not = "it was a search of the highest rate"
         if not why_not:
             theirs, (begun, ended) = dict(earlier["spec"]), earlier["window"]
-            if not (folder / LEDGER).is_file():
-                raise ValueError(f"it has no {LEDGER}")
+            if not begun < ended:
+                raise ValueError("its window is empty")
+            _check_ledger(folder / LEDGER, earlier["intended"])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
         raise NotMeasuredError(f"{folder} is no record of a load run: {problem}") from problem
     if why_not:
@@ -106,6 +106,15 @@ def compare_with_record(
                     side.add(place, record)
         found.append(_judged(name, q, sides, config, confidence, paired=False))
     return found
+
+
+def _check_ledger(path: Path, intended: int) -> None:
+    """Raise ValueError where the ledger is not the whole of the run."""
+    if not path.is_file():
+        raise ValueError(f"it has no {LEDGER}")
+    found = sum(1 for _ in read_ledger(path))
+    if found != intended:
+        raise ValueError(f"its {LEDGER} has {found} of {intended} requests")
 
 
 def compare_targets(

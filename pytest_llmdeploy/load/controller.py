@@ -18,6 +18,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.counts import Counts
+from pytest_llmdeploy.load.files import LEDGER, LOG
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, read_ledger
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
@@ -34,8 +35,6 @@ SILENCE = 30.0
 """Seconds without a report, of which there are two a second, until a process counts as hung."""
 POLL_INTERVAL = 0.1
 NO_SECRETS = Redactor(())
-LEDGER = "ledger.jsonl.zst"
-LOG = "generator.log"
 
 
 @dataclass(slots=True)
@@ -93,10 +92,14 @@ class TrafficResult:
     loop_lag: Histogram = field(default_factory=Histogram)
     gaps: Histogram = field(default_factory=Histogram)
     """Seconds between pieces of content, pooled over all requests after the warm-up."""
+    token_gaps: Histogram = field(default_factory=Histogram)
+    """The same by token, of answers with usage."""
     cpu: float = 0.0
     """Share of one core that the busiest process used."""
     memory_mb: float = 0.0
     """Of the largest process."""
+    tokens: int = 0
+    """Completion tokens that count for the cap."""
     in_flight: list[tuple[float, int]] = field(default_factory=list)
     """Requests open at moments of the run."""
 
@@ -115,13 +118,15 @@ def run_traffic(
     redact: Redactor = NO_SECRETS,
     watch: Watch = lambda _progress: None,
     finish: Callable[[], bool] = lambda: False,
+    interrupted: Callable[[TrafficResult], object] = lambda _result: None,
 ) -> TrafficResult:
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
     `watch` is called about ten times a second. Once `finish` returns true nothing more is begun,
-    what is open comes to its end, and that is the run's end as planned. Raises NotMeasuredError
-    where no process started.
+    what is open comes to its end, and that is the run's end as planned. An exception, such as
+    that of Ctrl-C, goes on once `interrupted` has taken what was sent until then. Raises
+    NotMeasuredError where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [
@@ -144,6 +149,12 @@ def run_traffic(
             workers.append(Worker(spec, directory or Path.cwd(), log.write))  # noqa: PERF401
         run.until_ready()
         run.until_ended()
+    except BaseException:
+        end_all(workers)
+        if run.start:
+            with suppress(Exception):  # nothing stands in the way of Ctrl-C
+                interrupted(_accounted(run, folder))
+        raise
     finally:
         end_all(workers)
         run.close()
@@ -395,5 +406,6 @@ def _join(whole: TrafficResult, part: dict[str, Any]) -> None:
     whole.dispatch_lag.merge(Histogram.from_json(part["dispatch_lag"]))
     whole.loop_lag.merge(Histogram.from_json(part["loop_lag"]))
     whole.gaps.merge(Histogram.from_json(part["gaps"]))
+    whole.token_gaps.merge(Histogram.from_json(part["token_gaps"]))
     whole.cpu = max(whole.cpu, part["cpu"])
     whole.memory_mb = max(whole.memory_mb, part["memory_mb"])

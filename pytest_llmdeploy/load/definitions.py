@@ -31,6 +31,7 @@ def is_judged(record: Record, warmup: float) -> bool:
 def value_of(metric: str, record: Record, *, since: str = "at") -> float | None:
     """Return a request's latency in seconds; infinity where it failed, None where not applicable.
 
+    A stream that ended well and showed nothing never had its first token: infinitely late, too.
     `since` is ``at`` (intended) or ``sent``. Raises NoUsageError for a tpot without usage.
     """
     if metric in STREAMED_ONLY and record.get("stream") is False:
@@ -46,7 +47,7 @@ def value_of(metric: str, record: Record, *, since: str = "at") -> float | None:
         return max(ended - begun, 0.0)
     if metric == "tpot":
         return _time_per_token(record)
-    moment: float | None = record.get("first" if metric == "ttft" else "reason")
+    moment: float | None = record.get("first", FAILED) if metric == "ttft" else record.get("reason")
     return None if moment is None else max(moment - begun, 0.0)
 
 

@@ -51,6 +51,8 @@ class Generator:
         self.loop_lag = Histogram()
         self.gaps = Histogram()
         """Seconds between pieces of content, of what was intended after the warm-up."""
+        self.token_gaps = Histogram()
+        """The same by token, as far as usage tells how many tokens there were."""
         self.classes: Counter[str] = Counter()
         self.tokens = 0
         self.ttft = Histogram()
@@ -78,6 +80,8 @@ class Generator:
 
     def note_event(self, record: Record, end: EndClass, detail: str | None) -> None:
         """Take a request that somebody else sent, when it has ended."""
+        foreign = ("name", "version")
+        record |= {key: self._redact(record[key]) for key in foreign if key in record}
         self.intended += 1
         self.sent += 1
         self._record(record, end, detail)
@@ -266,6 +270,8 @@ class Generator:
             if record["at"] >= self.traffic.warmup:
                 for gap in gaps:
                     self.gaps.add(gap)
+                for gap in answer.token_gaps():
+                    self.token_gaps.add(gap)
             if limits := self._gap_limits:
                 record["over"] = {repr(limit): sum(gap > limit for gap in gaps) for limit in limits}
 

@@ -28,7 +28,7 @@ class Judged:
     value: float | None = None
     """What was measured; None for a percentile beyond all that had a finite value."""
     lower: float | None = None
-    """Confidence bounds of `value`; of percentiles only in `reason`, as a share."""
+    """Confidence bounds of `value`; None where there is none, or an infinite one."""
     upper: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -37,11 +37,16 @@ class Judged:
 
 
 def judge_count(
-    objective: Objective, count: Count, confidence: float, value: float | None
+    objective: Objective,
+    count: Count,
+    confidence: float,
+    value: float | None,
+    bounds: tuple[float | None, float | None] = (None, None),
 ) -> Judged:
-    """Judge an objective that is a share of the requests; `value` is the measured percentile.
+    """Judge an objective that is a share of the requests.
 
-    Percentiles by order statistics: the share above the limit, with its exact binomial bound.
+    `value` is the measured percentile, with its `bounds` in seconds. The verdict rests on the share
+    above the limit, with its exact binomial bound: order statistics, read the other way round.
     """
     allowed = allowed_share(objective)
     clustered = objective.metric == "itl"
@@ -57,9 +62,9 @@ def judge_count(
         else judge_share(bad, n, allowed, confidence)
     )
     if objective.percentile is not None:
-        return _judged(
-            objective, share.verdict, _percentile_reason(objective, share, bad, n, value), n, value
-        )
+        shown = _measured(value, *bounds)
+        reason = _percentile_reason(objective, share, bad, n, shown)
+        return _judged(objective, share.verdict, reason, n, value, *bounds)
     return _share(objective, share, bad, n)
 
 
@@ -78,11 +83,19 @@ def _share(objective: Objective, share: ShareVerdict, bad: int, n: int) -> Judge
     return _judged(objective, share.verdict, reason, n, measured, lower, upper)
 
 
+def _measured(value: float | None, lower: float | None, upper: float | None) -> str:
+    shown = "beyond all that ended well" if value is None else seconds(value)
+    if lower is not None and upper is not None:
+        return f"{shown} ({seconds(lower)} to {seconds(upper)})"
+    if lower is not None:
+        return f"{shown} ({seconds(lower)} at least)"
+    return f"{shown} ({seconds(upper)} at most)" if upper is not None else shown
+
+
 def _percentile_reason(
-    objective: Objective, share: ShareVerdict, bad: int, n: int, value: float | None
+    objective: Objective, share: ShareVerdict, bad: int, n: int, shown: str
 ) -> str:
     what = "token gaps" if objective.metric == "itl" else "requests"
-    shown = "beyond all that ended well" if value is None else seconds(value)
     bound = share.lower if share.verdict is Verdict.FAIL else share.upper
     sign = "at least" if share.verdict is Verdict.FAIL else "at most"
     return (

@@ -12,9 +12,11 @@ from locust.argument_parser import parse_options
 from locust.env import Environment
 from locust.util.load_locustfile import load_locustfile
 
-from pytest_llmdeploy.load.generator import Generator
+from pytest_llmdeploy.load.files import LOG
+from pytest_llmdeploy.load.generator import LONGEST_DETAIL, Generator
 from pytest_llmdeploy.load.ledger import EndClass, Record
 from pytest_llmdeploy.load.spec import WorkerSpec
+from pytest_llmdeploy.redaction import Redactor
 
 _BY_STATUS = {429: EndClass.HTTP_429, 4: EndClass.HTTP_4XX, 5: EndClass.HTTP_5XX}
 _BY_NAME = (
@@ -86,7 +88,7 @@ def users_of_file(spec: WorkerSpec) -> Callable[[Generator], None]:
 
 def _listen(environment: Environment, generator: Generator) -> None:
     numbers = generator.numbers()
-    errors: list[str] = []
+    raised = _Raised(generator)
 
     def on_request(
         request_type: str,
@@ -116,16 +118,34 @@ def _listen(environment: Environment, generator: Generator) -> None:
         generator.note_event(record, end_of(status, exception), detail)
 
     def on_user_error(exception: BaseException, **_: Any) -> None:
-        if not errors:
-            generator.notes.append("")
-        errors.append(f"{type(exception).__name__}: {exception}")
-        generator.notes[-1] = (
-            f"{len(errors)} tasks of the locustfile raised, first {errors[0][:200]}; "
-            "their tracebacks are in generator.log"
-        )
+        raised.add(exception)
 
     environment.events.request.add_listener(on_request)  # type: ignore[no-untyped-call]
     environment.events.user_error.add_listener(on_user_error)  # type: ignore[no-untyped-call]
+
+
+class _Raised:
+    """One note on all that the tasks raised."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._notes = generator.notes
+        self._redact = Redactor(generator.spec.secrets)
+        self._number = 0
+        self._first = ""
+        self._place = 0
+
+    def add(self, exception: BaseException) -> None:
+        """Count an exception; the first one's text stands for all."""
+        self._number += 1
+        if self._number == 1:
+            # Hidden before it is cut: of a secret that is cut a part would be left.
+            self._first = self._redact(f"{type(exception).__name__}: {exception}")[:LONGEST_DETAIL]
+            self._place = len(self._notes)
+            self._notes.append("")
+        self._notes[self._place] = (
+            f"{self._number} tasks of the locustfile raised, first {self._first}; "
+            f"their tracebacks are in {LOG}"
+        )
 
 
 def _fire(event: Any, **arguments: Any) -> None:

@@ -73,8 +73,9 @@ class Questions:
             "stream": question.stream,
             **self._spec.parameters,
         }
+        options = body.pop("stream_options", None) or {}
         if question.stream:
-            body["stream_options"] = {"include_usage": True}
+            body["stream_options"] = {"include_usage": True, **options}
         return body
 
 

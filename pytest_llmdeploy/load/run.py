@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +20,13 @@ from filelock import FileLock, Timeout
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
-from pytest_llmdeploy.load.capacity import MOST_PROBES, Prober, longest_probe, search
+from pytest_llmdeploy.load.capacity import MOST_PROBES, search
 from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
-from pytest_llmdeploy.load.controller import LEDGER, Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
+from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
 from pytest_llmdeploy.load.guards import check_host, check_limits
-from pytest_llmdeploy.load.judging import plain, seconds
-from pytest_llmdeploy.load.ledger import EndClass
+from pytest_llmdeploy.load.judging import plain
+from pytest_llmdeploy.load.live import Live
 from pytest_llmdeploy.load.plan import (
     CLOSED_LOOP_NOTE,
     LOCUSTFILE_NOTE,
@@ -31,13 +34,22 @@ from pytest_llmdeploy.load.plan import (
     model_kind,
     traffic_of,
 )
-from pytest_llmdeploy.load.selfcheck import Check, advice, check_generator, lateness
+from pytest_llmdeploy.load.probing import Prober, longest_probe, most_repeats
+from pytest_llmdeploy.load.selfcheck import (
+    Check,
+    advice,
+    allowed_lag,
+    check_generator,
+    lateness,
+)
 from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.load.summary import Tally, tally
 from pytest_llmdeploy.redaction import Redactor
+from pytest_llmdeploy.verdicts import worst
 
 FORMAT = 1
-SUMMARY = "summary.json"
+FOREIGN = ("error", "skipped", "notes", "versions")
+"""What others wrote in a summary; a ledger's texts are hidden as they are recorded."""
 NOWHERE = Target("http://nowhere.invalid", {}, "")
 """In place of targets, while none is needed."""
 TRAFFIC = "traffic"
@@ -84,12 +96,13 @@ class LoadRun:
         One load run at a time on one machine: two generators would falsify each other. Raises
         NotMeasuredError, or NotBegunError, again for each item that asks.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone():
-            path = self.folder / SUMMARY
-            if not path.is_file():
-                self.folder.mkdir(exist_ok=True)
-                self._write(self._measure())
+        path = self.folder / SUMMARY
+        if not path.is_file():
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                if not path.is_file():  # nobody made it meanwhile
+                    self.folder.mkdir(exist_ok=True)
+                    self._write(self._measure())
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["skipped"]:
             raise NotBegunError(found["skipped"])
@@ -97,9 +110,10 @@ class LoadRun:
             raise NotMeasuredError(found["error"])
         return found
 
-    def _alone(self) -> FileLock:
-        """Return this machine's lock for load, held; the wait is shown."""
-        # Pids tell users apart: a lock file of another user could not be opened.
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold this machine's lock for load; the wait is shown."""
+        # Each user has a lock file of their own: another user's could not be opened.
         lock = FileLock(Path(tempfile.gettempdir()) / f"llmdeploy-load-{os.getuid()}.lock")
         while True:
             try:
@@ -107,12 +121,18 @@ class LoadRun:
             except Timeout:
                 self.waiting(lambda: f"load {self.name}: waits for another load run to end")
             else:
-                return lock
+                break
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, summary: dict[str, Any]) -> None:
         path = self.folder / SUMMARY
         partial = path.with_suffix(".partial")
-        text = json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False)
+        # Not our own words: a variable's value may be one of them.
+        foreign = {key: self.redact.deep(summary[key]) for key in FOREIGN if key in summary}
+        text = json.dumps({**summary, **foreign}, ensure_ascii=False, indent=1, allow_nan=False)
         partial.write_text(text, encoding="utf-8", errors="replace")
         partial.replace(path)
 
@@ -130,9 +150,17 @@ class LoadRun:
         try:
             self._fill(summary)
         except NotBegunError as error:
-            summary["skipped"] = self.redact(str(error))
+            summary["skipped"] = str(error)
         except LLMDeployError as error:
-            summary["error"] = self.redact(str(error))
+            summary["error"] = str(error)
+        except Exception as error:  # noqa: BLE001 - else each item would send the traffic again
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{Path(last.filename).name}:{last.lineno}"
+            summary["error"] = f"{type(error).__name__}: {error} ({place})"
+        except BaseException:  # Ctrl-C, or a timeout of the test: what was sent stays on record
+            summary["error"] = "interrupted"
+            self._write(summary)
+            raise
         return summary
 
     def _fill(self, summary: dict[str, Any]) -> None:
@@ -184,9 +212,8 @@ class LoadRun:
             # The search ends itself; what it may cost at most is known.
             step = Step(config.max_rate, config.max_rate, longest_probe(config))
             longest = replace(traffic, steps=(step,))
-            return check_limits(
-                longest, self.environment_name, self.environment, probes=MOST_PROBES
-            )
+            probes = MOST_PROBES + most_repeats(config)
+            return check_limits(longest, self.environment_name, self.environment, probes=probes)
         return check_limits(traffic, self.environment_name, self.environment)
 
     def _checked_generator(self, traffic: TrafficSpec) -> tuple[int, Check | None]:
@@ -219,9 +246,13 @@ class LoadRun:
         folder: Path,
         processes: int,
         decide: Callable[[Progress], str | None] = lambda _progress: None,
+        interrupted: Callable[[TrafficResult], object] = lambda _result: None,
     ) -> TrafficResult:
+        live = Live()
+
         def watch(progress: Progress) -> str | None:
-            self.waiting(lambda: f"load {self.name}: {line(progress)}")
+            live.hear(progress)
+            self.waiting(lambda: f"load {self.name}: {live.line(progress)}")
             return decide(progress)
 
         return run_traffic(
@@ -231,6 +262,7 @@ class LoadRun:
             directory=self.root,
             redact=self.redact,
             watch=watch,
+            interrupted=interrupted,
         )
 
     def _run(
@@ -248,15 +280,19 @@ class LoadRun:
         config = self.config
         folder = self.folder / TRAFFIC
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed in the midst
-        result = self._send(traffic, folder, processes, decide)
-        result.ledger.replace(self.folder / LEDGER)
-        result.ledger = self.folder / LEDGER
-        _keep_log(folder, self.folder)
-        whole = tally(
-            result, config.parsed_objectives, traffic.good, traffic.warmup, traffic.traffic_duration
-        )
-        self._describe(summary, result, whole)
-        self._refuse(result, whole)
+
+        def take(result: TrafficResult) -> tuple[Tally, str | None]:
+            result.ledger = result.ledger.replace(self.folder / LEDGER)
+            _keep_log(folder, self.folder)
+            objectives, duration = config.parsed_objectives, traffic.traffic_duration
+            whole = tally(result, objectives, traffic.good, traffic.warmup, duration)
+            late = lateness(result, allowed_lag(traffic, config.max_dispatch_lag))
+            self._describe(summary, result, whole, late)
+            return whole, late
+
+        result = self._send(traffic, folder, processes, decide, interrupted=take)
+        whole, late = take(result)
+        self._refuse(result, whole, late)
         judged = [
             whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
         ]
@@ -264,12 +300,13 @@ class LoadRun:
         if config.compare:
             self._compare(summary, traffic, result)
 
-    def _describe(self, summary: dict[str, Any], result: TrafficResult, whole: Tally) -> None:
+    def _describe(
+        self, summary: dict[str, Any], result: TrafficResult, whole: Tally, late: str | None
+    ) -> None:
         """Put what was measured into the summary, whatever it is worth."""
         summary["notes"] += result.notes
-        late = lateness(result, self.config.max_dispatch_lag)
         lag = result.dispatch_lag
-        summary |= whole.to_json(result.gaps)
+        summary |= whole.to_json(result.gaps, result.token_gaps)
         summary |= {
             "started": datetime.fromtimestamp(result.started, UTC).isoformat(),
             "duration": result.duration,
@@ -284,7 +321,7 @@ class LoadRun:
             "memory_mb": result.memory_mb,
         }
 
-    def _refuse(self, result: TrafficResult, whole: Tally) -> None:
+    def _refuse(self, result: TrafficResult, whole: Tally, late: str | None) -> None:
         """Raise NotMeasuredError where the run is no measurement of the service."""
         accounted = sum(whole.classes.values())
         if accounted != result.intended:
@@ -296,7 +333,7 @@ class LoadRun:
             raise NotMeasuredError(
                 f"the run ended after {result.duration:.1f} s, before its time: {result.stopped}"
             )
-        if late := lateness(result, self.config.max_dispatch_lag):
+        if late:
             rate = whole.intended / max(whole.duration, 1e-9)
             raise NotMeasuredError(
                 f"generator saturated at {rate:.3g} req/s: {late}; "
@@ -320,34 +357,30 @@ class LoadRun:
             compared = compare_targets(
                 config, result.ledger, traffic.warmup, traffic.block, confidence
             )
+        verdict = worst(each.verdict for each in compared)
         summary["comparison"] = {
             "kind": "baseline" if config.baseline is not None else "interleaved",
+            "verdict": str(verdict),
+            "reason": next(each.reason for each in compared if each.verdict is verdict),
             "metrics": [each.to_json() for each in compared],
         }
 
     def _find_capacity(self, summary: dict[str, Any], traffic: TrafficSpec, processes: int) -> None:
         config = self.config
 
-        def send(
-            probe: TrafficSpec, folder: Path, decide: Callable[[Progress], str | None]
-        ) -> TrafficResult:
-            return self._send(probe, folder, processes, decide)
-
         for left in self.folder.glob("probe-*"):  # of a process that was killed in the midst
             shutil.rmtree(left)
-        prober = Prober(config, traffic, self.folder, send)
+        prober = Prober(config, traffic, self.folder, self._send, processes)
         assert config.rate is not None
         found = search(prober, config.rate, config.max_rate, config.precision, config.min_rate)
         summary["capacity"] = found.to_json()
-        assert prober.best is not None
-        rate, result, whole = prober.best
-        self._describe(summary, result, whole)
-        shutil.copy(result.ledger, self.folder / LEDGER)
-        judged = [
-            whole.judge(each, config.confidence, result.gaps) for each in config.parsed_objectives
-        ]
-        summary["objectives"] = [each.to_json() for each in judged]
-        summary["notes"].append(f"latencies are those at {plain(rate)} requests/s")
+        summary["generator"]["processes"] = prober.processes
+        best = prober.best
+        assert best is not None
+        self._describe(summary, best.result, best.counted, None)  # it was not late, or no probe
+        shutil.copy(best.result.ledger, self.folder / LEDGER)
+        summary["objectives"] = [each.to_json() for each in best.judged]
+        summary["notes"].append(f"latencies are those at {plain(best.rate)} requests/s")
 
 
 def comparable(traffic: TrafficSpec) -> dict[str, Any]:
@@ -361,25 +394,12 @@ def comparable(traffic: TrafficSpec) -> dict[str, Any]:
 
 
 def _digest(value: Any) -> str:
-
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
-
-
-def line(progress: Progress) -> str:
-    """Return a run's progress as people read it."""
-    elapsed = max(progress.elapsed, 1e-3)
-    p50, p95 = progress.ttft.quantile(0.5), progress.ttft.quantile(0.95)
-    times = f", TTFT {seconds(p50)}, p95 {seconds(p95)}" if p50 and p95 else ""
-    ok = progress.classes[EndClass.OK]
-    return (
-        f"{progress.elapsed:.0f} s, {progress.intended / elapsed:.1f}/s, {ok} ok, "
-        f"{progress.failed} failed, {progress.in_flight} in flight{times}"
-    )
 
 
 def _keep_log(source: Path, target: Path) -> None:
     """Keep what the generator said; a run's folder has no other leftovers."""
-    log = source / "generator.log"
+    log = source / LOG
     if log.is_file():
-        log.replace(target / log.name)
+        log.replace(target / LOG)
     shutil.rmtree(source, ignore_errors=True)

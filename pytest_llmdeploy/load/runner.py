@@ -255,6 +255,7 @@ def main() -> None:
         "dispatch_lag": generator.dispatch_lag.to_json(),
         "loop_lag": generator.loop_lag.to_json(),
         "gaps": generator.gaps.to_json(),
+        "token_gaps": generator.token_gaps.to_json(),
         "cpu": generator.cpu,
         "memory_mb": memory_mb(),
     }

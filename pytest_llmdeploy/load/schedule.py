@@ -42,6 +42,11 @@ def expected_arrivals(spec: TrafficSpec) -> int:
     return max(1, round(sum(_expected(step) for step in spec.steps)))
 
 
+def dispersion(spec: TrafficSpec) -> float:
+    """Return the variance of the number of arrivals over its mean, in a long time; 1 at least."""
+    return max(1 / spec.burstiness, 1.0) if spec.arrivals == "gamma" else 1.0
+
+
 def _expected(step: Step) -> float:
     return (step.rate + step.to) / 2 * step.duration
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pytest_llmdeploy.config.objectives import RATES, SHARES
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.controller import TrafficResult, run_traffic
 from pytest_llmdeploy.load.ledger import EndClass, read_ledger
-from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
+from pytest_llmdeploy.load.spec import Step, Target, Timeouts, TrafficSpec
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
 MOCK_TTFT = 0.1
@@ -21,6 +25,10 @@ MOCK_INTERVAL = 0.01
 """Seconds between two tokens of the mock, and so at most 100 tokens a second and stream."""
 MAX_ERROR = 0.05
 """Share of the strictest latency objective by which the generator's own times may be off."""
+MAX_LAG = 0.05
+"""Seconds by which a hundredth of what the generator does may be late."""
+MAX_LAG_SHARE = 0.2
+"""The same as a share of the strictest latency objective, where that is less."""
 LEAST_RATE = 10.0
 """Requests per second of the check: fewer would be too few to tell."""
 BUSY_CPU = 0.6
@@ -30,6 +38,9 @@ MAX_CPU = 0.9
 LONGEST_ANSWER = 200
 """Tokens of the mock's answers at most, so that the check ends soon."""
 START_TIMEOUT = 30.0
+STOP_TIMEOUT = 5.0
+MOST_IN_FLIGHT = 50_000
+"""What the user allows to be open, and for how long, is meant for the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ def mock_server(tokens: int) -> Iterator[str]:
     """Run the mock; yield the address of its API."""
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "pytest_llmdeploy.load.mock", "--port", "0"),
+            *(sys.executable, "-P", "-m", "pytest_llmdeploy.load.mock", "--port", "0"),
             *("--ttft", str(MOCK_TTFT), "--interval", str(MOCK_INTERVAL)),
             *("--tokens", str(tokens)),
         ],
@@ -81,20 +92,36 @@ def mock_server(tokens: int) -> Iterator[str]:
     assert process.stdout is not None
     assert process.stdin is not None
     try:
-        ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT)
-        words = process.stdout.readline().decode().split() if ready else []
+        words = _first_line(process.stdout.fileno()).split()
         if len(words) < 2:
             raise NotMeasuredError("the mock for the generator's self-check did not start")
         yield words[1]
     finally:
         process.stdin.close()
         process.terminate()
-        process.wait()
+        try:
+            process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         process.stdout.close()
 
 
+def _first_line(descriptor: int) -> str:
+    """Return what a process says first; what there is of it where it does not come to its end."""
+    said, deadline = b"", time.monotonic() + START_TIMEOUT
+    while b"\n" not in said and (left := deadline - time.monotonic()) > 0:
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        piece = os.read(descriptor, 1 << 12)
+        if not piece:
+            break
+        said += piece
+    return said.decode() if b"\n" in said else ""
+
+
 def check_generator(
-    traffic: TrafficSpec, seconds: float, folder: Path, processes: int, max_dispatch_lag: float
+    traffic: TrafficSpec, seconds: float, folder: Path, processes: int, max_lag: float | None
 ) -> Check:
     """Measure the generator for some seconds at the traffic's peak rate."""
     rate = max(peak_rate(traffic), LEAST_RATE)
@@ -115,25 +142,44 @@ def check_generator(
             turns=1,
             objectives=(),
             max_tokens_total=None,
+            timeouts=Timeouts(),
+            max_in_flight=MOST_IN_FLIGHT,
             drain=MOCK_TTFT + MOCK_INTERVAL * most + 2.0,
         )
         result = run_traffic(against_mock, folder, processes=processes)
     result.check_complete()
-    return _judged(result, rate, max_dispatch_lag, tolerated_error(traffic, max_dispatch_lag))
+    allowed = allowed_lag(traffic, max_lag)
+    return _judged(result, rate, allowed, tolerated_error(traffic, allowed))
+
+
+def strictest_limit(traffic: TrafficSpec) -> float | None:
+    """Return the lowest latency, in seconds, that a verdict depends on; None where none does."""
+    limits = [
+        objective.limit
+        for objective in traffic.parsed_objectives()
+        if objective.metric not in (*RATES, *SHARES)
+    ]
+    return min([*limits, *traffic.good.values()], default=None)
 
 
 def tolerated_error(traffic: TrafficSpec, otherwise: float) -> float:
     """Return the seconds by which times may be off without a verdict's depending on them."""
-    limits = [
-        objective.limit
-        for objective in traffic.parsed_objectives()
-        if objective.metric in ("ttft", "ttfr", "e2e", "queueing")
-    ]
-    limits += [limit for metric, limit in traffic.good.items() if metric != "tpot"]
-    return max(min(limits) * MAX_ERROR if limits else otherwise, MOCK_TTFT * MAX_ERROR)
+    limit = strictest_limit(traffic)
+    return max(otherwise if limit is None else limit * MAX_ERROR, MOCK_TTFT * MAX_ERROR)
 
 
-def _judged(result: TrafficResult, rate: float, max_dispatch_lag: float, tolerated: float) -> Check:
+def allowed_lag(traffic: TrafficSpec, max_lag: float | None) -> float:
+    """Return the seconds by which the generator may be late: as told, else what verdicts bear.
+
+    No less than is asked of its times: a machine that does anything else is late by milliseconds.
+    """
+    if max_lag is not None:
+        return max_lag
+    limit = strictest_limit(traffic)
+    return min(MAX_LAG, max((limit or math.inf) * MAX_LAG_SHARE, MOCK_TTFT * MAX_ERROR))
+
+
+def _judged(result: TrafficResult, rate: float, max_lag: float, tolerated: float) -> Check:
     times = Histogram()
     failed = 0
     for record in read_ledger(result.ledger):
@@ -143,7 +189,7 @@ def _judged(result: TrafficResult, rate: float, max_dispatch_lag: float, tolerat
             times.add(max(record["first"] - record["at"], 0.0))
     median = times.quantile(0.5)
     error = None if median is None else median - MOCK_TTFT
-    reason = lateness(result, max_dispatch_lag)
+    reason = lateness(result, max_lag)
     if failed:
         reason = f"{failed} of {result.intended} requests to a mock failed"
     elif error is not None and error > tolerated:
@@ -173,20 +219,15 @@ def advice(cpu: float, processes: int) -> str:
     return f"use `processes: {processes * 2}`, or a machine of its own"
 
 
-def lateness(result: TrafficResult, max_dispatch_lag: float) -> str | None:
+def lateness(result: TrafficResult, max_lag: float) -> str | None:
     """Return why a run's times are the generator's own; None where they are the service's."""
     lag = result.dispatch_lag.quantile(0.99) or 0.0
     loop = result.loop_lag.quantile(0.99) or 0.0
-    if lag > max_dispatch_lag:
-        return f"requests were sent late: dispatch lag p99 {lag * 1000:.0f} ms" + _allowed(
-            max_dispatch_lag
-        )
-    if loop > max_dispatch_lag:
-        return f"its loop woke up late: lag p99 {loop * 1000:.0f} ms" + _allowed(max_dispatch_lag)
+    allowed = f" ({max_lag * 1000:.0f} ms may be)"
+    if lag > max_lag:
+        return f"requests were sent late: dispatch lag p99 {lag * 1000:.0f} ms" + allowed
+    if loop > max_lag:
+        return f"its loop woke up late: lag p99 {loop * 1000:.0f} ms" + allowed
     if result.cpu > MAX_CPU:
         return f"a process used {result.cpu:.0%} of its core"
     return None
-
-
-def _allowed(seconds: float) -> str:
-    return f" (max_dispatch_lag is {seconds * 1000:.0f} ms)"

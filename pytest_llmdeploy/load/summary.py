@@ -14,6 +14,7 @@ from pytest_llmdeploy.load.definitions import NoUsageError, is_judged, value_of
 from pytest_llmdeploy.load.judging import Judged, judge_count, judge_rate
 from pytest_llmdeploy.load.ledger import EndClass, Record, read_ledger
 from pytest_llmdeploy.verdicts.histogram import Histogram
+from pytest_llmdeploy.verdicts.shares import order_statistic_ranks
 
 FROM_LEDGER = ("ttft", "ttfr", "tpot", "e2e", "queueing")
 CDFS = ("ttft", "e2e")
@@ -44,6 +45,15 @@ class Spread:
     def quantile(self, q: float) -> float | None:
         """Return a quantile over all values; None where it is infinite, or nothing is there."""
         return self.histogram.quantile(q, self.n) if self.n else None
+
+    def bounds(self, q: float, confidence: float) -> tuple[float | None, float | None]:
+        """Return what bounds a quantile from below and from above, by order statistics.
+
+        None where the values are too few for a bound, or where it is infinite.
+        """
+        ranks = order_statistic_ranks(self.n, q, confidence)
+        lower, upper = (rank and self.histogram.at_rank(rank) for rank in ranks)
+        return lower, upper
 
     def to_json(self) -> dict[str, Any]:
         """Return the numbers that reports show."""
@@ -92,7 +102,6 @@ class Tally:
         self.tokens: Counter[str] = Counter()
         self.spreads = {name: Spread() for name in FROM_LEDGER}
         self.from_sent = {name: Spread() for name in CDFS}
-        self.last_end = 0.0
         self._answers = [0.0] * BATCHES
         self._output = [0.0] * BATCHES
         self._in_window: Counter[str] = Counter()
@@ -120,7 +129,6 @@ class Tally:
         for key, name in _TOKENS.items():
             if key in record:
                 self.tokens[name] += record[key]
-        self.last_end = max(self.last_end, record["end"])
         self._timeline.add(record)
         self._add_rates(record)
         if is_judged(record, self.warmup):
@@ -171,25 +179,27 @@ class Tally:
                 count.unknown = self._without_usage
                 return judge_count(objective, count, confidence, None)
             return judge_rate(objective, [n / per_batch for n in self._output], confidence)
-        value = None
-        if objective.percentile is not None:
-            q = objective.percentile / 100
-            if objective.metric == "itl":
-                value = gaps.quantile(q)
-            else:
-                value = self.spreads[objective.metric].quantile(q)
-        return judge_count(objective, self.counts.of[objective.name], confidence, value)
+        count = self.counts.of[objective.name]
+        if objective.percentile is None:
+            return judge_count(objective, count, confidence, None)
+        q = objective.percentile / 100
+        if objective.metric == "itl":  # gaps of one request are not independent: no bounds
+            return judge_count(objective, count, confidence, gaps.quantile(q))
+        spread = self.spreads[objective.metric]
+        value, bounds = spread.quantile(q), spread.bounds(q, confidence)
+        return judge_count(objective, count, confidence, value, bounds)
 
-    def to_json(self, gaps: Histogram) -> dict[str, Any]:
-        """Return the run's numbers for reports."""
+    def to_json(self, gaps: Histogram, token_gaps: Histogram | None = None) -> dict[str, Any]:
+        """Return the run's numbers for reports; the gaps are between pieces, and by token."""
         latencies = {name: spread.to_json() for name, spread in self.spreads.items() if spread.n}
         for name, spread in self.from_sent.items():
             if name in latencies:
                 latencies[name]["from_sent"] = spread.to_json()
-        if gaps.total:
-            spread = Spread()
-            spread.histogram, spread.n = gaps, gaps.total
-            latencies["itl"] = spread.to_json()
+        for name, histogram in (("itl", gaps), ("itl_per_token", token_gaps)):
+            if histogram is not None and histogram.total:
+                spread = Spread()
+                spread.histogram, spread.n = histogram, histogram.total
+                latencies[name] = spread.to_json()
         shown = [name for name in CDFS if self.spreads[name].histogram.total]
         return {
             "window": [self.warmup, self.duration],

@@ -52,7 +52,10 @@ class Histogram:
 
         `total` is above the number counted where some had no finite value: those rank last.
         """
-        rank = max(1, math.ceil(q * (self.total if total is None else total) - 1e-9))
+        return self.at_rank(max(1, math.ceil(q * (self.total if total is None else total) - 1e-9)))
+
+    def at_rank(self, rank: int) -> float | None:
+        """Return the value at a rank, from 1, of the sorted numbers; None beyond all."""
         if rank > self.total:
             return None
         seen = 0

@@ -183,6 +183,7 @@ def _slow(_request: bytes, number: int) -> Iterator[Piece]:
         yield 60.0
 
 
+RECORD = ("ledger.jsonl.zst", "summary.json")
 SLOW = """
 environments: {local: {url: "{url}"}}
 smoke: {checks: []}
@@ -204,6 +205,13 @@ def test_nothing_is_left_of_a_run_that_was_ended(project: Project, number: int) 
     if number != signal.SIGKILL:
         report = json.loads((project.path / "out" / "report.json").read_text())
         assert report["run"]["interrupted"]
+        folder = project.path / "out" / "records" / "load" / "steady"
+        found = json.loads((folder / "summary.json").read_text())
+        assert found["error"] == "interrupted"
+        assert found["classes"]["cancelled"] > 0
+        records = list(read_ledger(folder / "ledger.jsonl.zst"))
+        assert len(records) == sum(found["classes"].values()) == found["intended"]
+        assert {path.name for path in folder.iterdir()} <= {*RECORD, "generator.log"}
 
 
 def test_a_lost_generator_is_an_error_and_its_requests_are_accounted_for(project: Project) -> None:

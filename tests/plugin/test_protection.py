@@ -208,6 +208,22 @@ def test_a_run_that_does_not_name_the_stage_skips_it(guarded: Project) -> None:
     assert changes(guarded) == ""
 
 
+def test_the_load_fixture_stands_for_its_marker(guarded: Project) -> None:
+    caps = "load_limits: {requests: 99, tokens: 9999, seconds: 9}"
+    guarded.config(CONFIG.replace("protected: true}", f"protected: true, {caps}}}", 1))
+    guarded.write(
+        "test_own.py",
+        "import pytest\n"
+        "@pytest.fixture\n"
+        "def burst(llm_load):\n"
+        "    llm_load.check({'rate': 5, 'duration': 1, 'objectives': ['error_rate <= 99%']})\n"
+        "def test_load(burst): pass\n",
+    )
+    done = guarded.run("test_own.py", "-rs")
+    assert (done.code, done.counts()) == (0, {"skipped": 1}), done.out
+    assert NO_LOAD + "name the stage: -m load" in done.out
+
+
 def test_a_stage_that_is_named_without_all_it_takes_is_an_error(guarded: Project) -> None:
     done = guarded.run("-m", "canary")
     assert (done.code, done.counts()) == (10, {"error": 1, "deselected": 9}), done.out

@@ -93,6 +93,21 @@ def test_the_standards_corners(sent: bytes, events: list[str]) -> None:
     assert parsed([sent]) == events
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 1000])
+def test_the_name_of_an_event_is_its_own(pieces: int) -> None:
+    data = b"data: a\n\nevent: error\ndata: b\n\ndata: c\n\nevent:error\n\ndata: d\n\n"
+    data += b"data: e\r\nevent: error\r\n\r\n"
+    size = max(len(data) // pieces, 1)
+    parser = EventParser()
+    found = [
+        event
+        for start in range(0, len(data), size)
+        for event in parser.feed(data[start : start + size])
+    ]
+    assert found == ["a", "b", "c", "d", "e"]
+    assert [getattr(event, "name", "") for event in found] == ["", "error", "", "", "error"]
+
+
 def test_an_event_is_there_as_soon_as_its_empty_line_is() -> None:
     parser = EventParser()
     assert list(parser.feed(b"data: a\n")) == []

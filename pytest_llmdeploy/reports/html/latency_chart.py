@@ -16,6 +16,7 @@ NAMES = {
     "e2e": "Time to the end of the answer",
     "tpot": "Time per output token",
     "itl": "Gap between pieces",
+    "itl_per_token": "Gap by token",
     "queueing": "Wait before sending",
 }
 HEIGHT = 220

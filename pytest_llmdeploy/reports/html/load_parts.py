@@ -23,8 +23,8 @@ from pytest_llmdeploy.reports.html.timeline_chart import timeline_chart
 from pytest_llmdeploy.reports.result import Event
 from pytest_llmdeploy.verdicts import Verdict, worst
 
-_OURS = frozenset({"cancelled", "in_flight"})
-"""Ends of requests that are no failure of the service's by themselves."""
+_OURS = frozenset({"cancelled"})
+"""Ends of requests that are no failure of the service's."""
 _COLUMNS = ("p50", "p90", "p95", "p99", "max", "mean")
 
 
@@ -47,6 +47,7 @@ def profile(summary: Summary | str, items: Sequence[Event], anchor: str) -> Html
     parts = [
         _title(summary.name, verdict),
         names,
+        _error(summary),
         *(tag("p", note, class_="note") for note in summary.notes),
         _about(summary),
         _objectives(summary),
@@ -63,6 +64,15 @@ def profile(summary: Summary | str, items: Sequence[Event], anchor: str) -> Html
 
 def _title(name: str, verdict: Html) -> Html:
     return tag("h2", f"Load: {name} ", verdict)
+
+
+def _error(summary: Summary) -> Html:
+    if summary.error is None:
+        return Html()
+    told = (
+        f"{summary.error}. What follows was measured all the same; it is no verdict on the service."
+    )
+    return tag("p", told, class_="note")
 
 
 def _about(summary: Summary) -> Html:
@@ -101,8 +111,9 @@ def _objectives(summary: Summary) -> Html:
     rows = []
     for each in summary.objectives:
         infinite = "∞" if each.n else NONE
-        low, high = (of_metric(each.name, bound) for bound in (each.lower, each.upper))
-        bounds = f"{low} … {high}" if (each.lower, each.upper) != (None, None) else NONE
+        bounded = (each.lower, each.upper) != (None, None)
+        low, high = of_metric(each.name, each.lower), of_metric(each.name, each.upper, missing="∞")
+        bounds = f"{low} … {high}" if bounded else NONE
         value = of_metric(each.name, each.value, missing=infinite)
         limit = of_metric(each.name, each.limit)
         text = tag("code", each.text)

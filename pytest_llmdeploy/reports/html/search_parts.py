@@ -36,8 +36,8 @@ def capacity_part(capacity: Capacity | None) -> Html:
         Column("Requests", "n"),
         Column("Reason", "w"),
     )
-    rows = [_probe(probe) for probe in capacity.probes]
-    probes = table(columns, rows, "Probes in the order in which they were made") if rows else Html()
+    rows = [_probe(probe) for probe in sorted(capacity.probes, key=lambda probe: probe.rate)]
+    probes = table(columns, rows, "Probes by their rate") if rows else Html()
     return join([_heading("Capacity", capacity), capacity_chart(capacity), probes])
 
 

@@ -188,7 +188,9 @@ class Summary(Shape):
     timeline: Timeline = Timeline()
     events: tuple[Marked, ...] = ()
     generator: Generator = Generator()
-    objectives: tuple[ObjectiveResult, ...]
+    error: str | None = None
+    """Why what was measured is no measurement of the service."""
+    objectives: tuple[ObjectiveResult, ...] = ()
     failures: tuple[Failure, ...] = ()
     capacity: Capacity | None = None
     comparison: Comparison | None = None
@@ -213,8 +215,9 @@ def _parsed(body: bytes, name: str) -> Summary | str:
         return f"{name} is larger than {LARGEST // 1024**2} MiB"
     try:
         value = read_json(body)
-        if not_measured := _not_measured(value):
-            return f"{name} says why: {one_line(not_measured)}"
+        why = _not_measured(value)
+        if why and "classes" not in value:  # nothing was measured before it ended
+            return f"{name} says why: {one_line(why)}"
         return Summary.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -248,6 +248,21 @@ AT_KEY = {
         ".clients",
         "at least one kind of client needs a weight above 0",
     ),
+    "stream-as-a-parameter": (
+        "parameters: {stream: false, temperature: 0}",
+        ".parameters",
+        "stream has a key of its own: streamed",
+    ),
+    "length-as-a-parameter": (
+        "parameters: {max_tokens: 5}",
+        ".parameters",
+        "max_tokens has a key of its own: max_tokens",
+    ),
+    "messages-as-a-parameter": (
+        "parameters: {messages: []}",
+        ".parameters",
+        "messages has a key of its own: prompts",
+    ),
     "good-without-limits": ("good: {}", ".good", "give ttft, tpot or e2e"),
     "compared-with-nothing": (
         "compare: {}",

@@ -72,6 +72,38 @@ def test_the_end_of_any_other_answer_is_that_of_its_message() -> None:
     assert (answer.first, answer.last, answer.chunks) == (None, None, 0)
 
 
+def test_gaps_by_token_are_those_by_piece_over_the_tokens_of_a_piece() -> None:
+    """3 pieces, 2 gaps of 1 s, 9 tokens: 8 tokens came in 2 s."""
+    word = event({"content": "abc"})
+    answer = fed(word, word, word, STOP, event(usage={"completion_tokens": 9}), DONE)
+    assert answer.gaps == [1.0, 1.0]
+    assert answer.token_gaps() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("counts", "gaps"),
+    [
+        ((1, 2, 6), [1.0, 0.25]),
+        ((3, 3, 6), [0.4, 0.4]),
+        ((1, None, 6), [0.4, 0.4]),
+        ((None, None, 1), []),
+        ((None, None, None), []),
+    ],
+)
+def test_usage_with_each_piece_tells_how_many_tokens_it_has(
+    counts: tuple[int | None, ...], gaps: list[float]
+) -> None:
+    """Where it does not tell it of each, or a piece has none, the mean of the answer counts."""
+    usages = [{} if n is None else {"usage": {"completion_tokens": n}} for n in counts]
+    answer = fed(*(event({"content": "a"}, **usage) for usage in usages), STOP, DONE)
+    assert answer.token_gaps() == gaps
+
+
+def test_one_piece_has_no_gap_by_token() -> None:
+    answer = fed(event({"content": "a"}), STOP, event(usage={"completion_tokens": 9}), DONE)
+    assert answer.token_gaps() == []
+
+
 @pytest.mark.parametrize(
     ("delta", "first", "reason"),
     [
@@ -181,6 +213,16 @@ def test_usage_is_believed_where_it_is_a_number(value: object, tokens: int | Non
         ([event({}, "error"), DONE], True, "error_event", "finish_reason is 'error'"),
         ([event(error={"code": 5}), DONE], True, "error_event", "{'code': 5}"),
         ([event(error={}), STOP, DONE], True, "ok", None),
+        (
+            [ROLE, event(object="error", message="out of memory")],
+            True,
+            "error_event",
+            "out of memory",
+        ),
+        ([b"event: error\ndata: overloaded\n\n"], False, "error_event", "overloaded"),
+        ([b'event: error\ndata: {"detail": 1}\n\n'], True, "error_event", '{"detail": 1}'),
+        ([b'event: error\ndata: {"error": {"message": "no"}}\n\n'], True, "error_event", "no"),
+        ([b"event: chunk\n" + ROLE, b"event: x\n" + STOP, DONE], True, "ok", None),
         ([b"data: nope\n\n", event(error="x")], True, "malformed", None),
     ],
 )

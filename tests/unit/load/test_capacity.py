@@ -6,31 +6,18 @@ import json
 import math
 import random
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmdeploy.config.load import LoadConfig
-from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.load.capacity import (
-    DECIDED,
     MOST_PROBES,
     Capacity,
     Probe,
-    Prober,
-    longest_probe,
     search,
 )
-from pytest_llmdeploy.load.controller import Progress, TrafficResult
-from pytest_llmdeploy.load.counts import Count, Counts
-from pytest_llmdeploy.load.ledger import Record
-from pytest_llmdeploy.load.schedule import arrivals
-from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.verdicts import Verdict
-from tests.unit.load.records import write_ledger
 
 
 def probe(rate: float, verdict: Verdict, *, met: bool | None = None) -> Probe:
@@ -229,153 +216,3 @@ def test_noise_near_the_capacity_moves_the_result_little() -> None:
 
     rates = [found(noisy, first=10).rate for _ in range(300)]
     assert sum(rate is None or not 75 <= rate <= 125 for rate in rates) <= 14
-
-
-class Queue:
-    """One server whose answers take 1/capacity seconds each, in the order of arrival."""
-
-    def __init__(self, capacity: float) -> None:
-        self.capacity = capacity
-        self.sent: list[TrafficSpec] = []
-        self.stopped: str | None = None
-        self.lag = 0.0
-        self.lost: tuple[str, ...] = ()
-
-    def __call__(
-        self, spec: TrafficSpec, folder: Path, decide: Callable[[Progress], str | None]
-    ) -> TrafficResult:
-        self.sent.append(spec)
-        records: list[Record] = []
-        free = 0.0
-        for number, at in enumerate(arrivals(spec)):
-            free = max(free, at) + 1 / self.capacity
-            record: dict[str, Any] = {"i": number, "at": at, "sent": at, "end": free, "class": "ok"}
-            records.append({**record, "stream": False})
-        last = spec.traffic_duration
-        samples = [
-            (tick / 4, sum(each["at"] <= tick / 4 < each["end"] for each in records))
-            for tick in range(int(last * 4))
-        ]
-        ledger = write_ledger(folder / "ledger.jsonl.zst", records)
-        result = TrafficResult(
-            ledger=ledger,
-            started=0.0,
-            duration=free,
-            intended=len(records),
-            processes=1,
-            stopped=self.stopped,
-            lost=self.lost,
-            in_flight=samples,
-        )
-        result.dispatch_lag.add(self.lag)
-        return result
-
-
-def prober(tmp_path: Path, send: Queue, **keys: Any) -> Prober:
-    config = LoadConfig(
-        **{
-            "find": "max_rate",
-            "rate": 5,
-            "duration": 30,
-            "streamed": 0,
-            "objectives": ["e2e_p95 <= 2", "error_rate <= 5%"],
-            **keys,
-        }
-    )
-    traffic = TrafficSpec(
-        targets=(Target("http://127.0.0.1:1", {}, "m"),),
-        seed=3,
-        steps=(Step(5, 5, 30),),
-        warmup=config.warmup,
-        objectives=config.objectives,
-    )
-    return Prober(config, traffic, tmp_path, send)
-
-
-def test_a_queue_with_known_capacity(tmp_path: Path) -> None:
-    """A server of 40/s: its limit lies below, where waiting takes 2 s, and never above."""
-    queue = Queue(40)
-    ask = prober(tmp_path, queue)
-    result = found(ask, first=5, most=300, precision=0.1)
-    assert result.rate is not None
-    assert result.high is not None
-    assert 30 <= result.rate <= 44
-    assert 36 <= result.high <= 60
-    assert result.verdict is Verdict.PASS
-    assert ask.best is not None
-    assert ask.best[2].duration == 30
-    rates = [each.rate for each in result.probes if each.met]
-    assert ask.best[2].intended == pytest.approx(max(rates) * 30, abs=1)
-    assert len({spec.seed for spec in queue.sent}) == len(queue.sent)
-    assert [spec.seed for spec in queue.sent][:3] == [3, 4, 5]
-
-
-def test_a_backlog_that_grows_is_a_fail_however_fast_the_answers_still_are(tmp_path: Path) -> None:
-    found_one = prober(tmp_path, Queue(40), objectives=["e2e_p95 <= 60", "error_rate <= 5%"])(60)
-    assert (found_one.verdict, found_one.met, found_one.stable) == (Verdict.FAIL, False, False)
-    assert found_one.in_flight_slope == pytest.approx(20, abs=4)
-    assert found_one.reason.startswith("not stable: ")
-
-
-def test_a_low_rate_is_asked_for_longer(tmp_path: Path) -> None:
-    """A p95 needs 59 requests at least; twice as many are sent, in five times the time at most."""
-    queue = Queue(40)
-    ask = prober(tmp_path, queue, duration=10)
-    for rate in (100, 5, 0.5):
-        ask(rate)
-    assert [spec.traffic_duration for spec in queue.sent] == [10, pytest.approx(23.6), 50]
-    assert longest_probe(LoadConfig(duration=10, warmup=3)) == 53
-
-
-def test_too_few_requests_are_met_and_not_certain(tmp_path: Path) -> None:
-    asked = prober(tmp_path, Queue(40), duration=10)(0.5)
-    assert (asked.verdict, asked.met, asked.n) == (Verdict.INCONCLUSIVE, True, 25)
-
-
-def test_what_a_warm_up_sends_is_not_judged(tmp_path: Path) -> None:
-    asked = prober(tmp_path, Queue(40), warmup=10, duration=20, objectives=["e2e_p50 <= 2"])(10)
-    assert asked.n == pytest.approx(200, abs=45)
-    assert asked.verdict is Verdict.PASS
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"lag": 3.0}, r"generator saturated at 10 req/s: requests were sent late"),
-        ({"stopped": "the cap of 9 completion tokens"}, "the probe at 10/s was stopped: the cap"),
-        ({"lost": ("process 1 was lost",)}, "process 1 was lost"),
-    ],
-)
-def test_what_was_no_measurement_ends_the_search(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    queue = Queue(40)
-    for name, value in changes.items():
-        setattr(queue, name, value)
-    with pytest.raises(NotMeasuredError, match=message):
-        prober(tmp_path, queue)(10)
-
-
-def progress(ask: Prober, elapsed: float, n: int, bad: int, in_flight: int = 0) -> str | None:
-    """Return what the search does with a probe that has come so far."""
-    counts = Counts((), {}, 0.0)
-    counts.of = {name: Count(n, bad) for name in ("e2e_p95", "error_rate")}
-    return ask._decided(Progress(elapsed, intended=n + in_flight, ended=n, counts=counts))
-
-
-def test_a_probe_ends_as_soon_as_it_is_decided(tmp_path: Path) -> None:
-    ask = prober(tmp_path, Queue(40))
-    assert progress(ask, 1, 50, 0) is None
-    assert progress(ask, 1, 50, 30) == DECIDED, "it fails, however short"
-    assert progress(ask, 14.9, 5000, 0) is None, "a queue takes its time"
-    assert progress(ask, 15, 5000, 0) == DECIDED
-    assert progress(ask, 15, 60, 0) is None, "many looks need more than the 59 of one"
-    assert progress(ask, 15, 5000, 0, in_flight=1000) is None, "what is open may still fail"
-
-
-def test_a_probe_with_rates_or_gaps_runs_its_time(tmp_path: Path) -> None:
-    ask = prober(
-        tmp_path, Queue(40), objectives=["e2e_p95 <= 2", "error_rate <= 5%", "throughput >= 1"]
-    )
-    assert progress(ask, 20, 5000, 0) is None
-    assert progress(ask, 20, 5000, 4000) == DECIDED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def run(factor: float = 1.0, seed: int = 1, **changes: Any) -> list[Record]:
 
 def baseline(folder: Path, records: Sequence[Record], **changes: Any) -> Path:
     write_ledger(folder / "ledger.jsonl.zst", records)
-    (folder / "summary.json").write_text(json.dumps({**SUMMARY, **changes}))
+    summary = {**SUMMARY, "intended": len(records), **changes}
+    (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
 
@@ -134,6 +135,11 @@ def test_what_was_cancelled_or_lies_outside_the_window_does_not_count(tmp_path: 
             "the baseline in FOLDER was no measurement: it was a search of the highest rate",
         ),
         ({"window": None}, "FOLDER is no record of a load run: "),
+        ({"window": [5.0, 5.0]}, "FOLDER is no record of a load run: its window is empty"),
+        (
+            {"intended": 401},
+            "FOLDER is no record of a load run: its ledger.jsonl.zst has 400 of 401 requests",
+        ),
         ({"spec": None}, "FOLDER is no record of a load run: "),
     ],
 )
@@ -160,6 +166,15 @@ def test_a_record_without_its_ledger(tmp_path: Path) -> None:
     folder = baseline(tmp_path, run())
     (folder / "ledger.jsonl.zst").unlink()
     with pytest.raises(NotMeasuredError, match="it has no ledger"):
+        compare_with_record(CompareConfig(baseline="x"), folder, folder / "y", SPEC, 0.95)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:100], lambda _: b"no ledger"])
+def test_a_record_whose_ledger_is_damaged(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    folder = baseline(tmp_path, run())
+    ledger = folder / "ledger.jsonl.zst"
+    ledger.write_bytes(damage(ledger.read_bytes()))
+    with pytest.raises(NotMeasuredError, match="is no record of a load run: "):
         compare_with_record(CompareConfig(baseline="x"), folder, folder / "y", SPEC, 0.95)
 
 

@@ -31,6 +31,24 @@ def test_a_percentile_that_holds() -> None:
     assert (judged.value, judged.limit, judged.n) == (0.4123, 0.8, 200)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "shown"),
+    [
+        ((0.3, 0.5), " (300 ms to 500 ms)"),
+        ((0.3, None), " (300 ms at least)"),
+        ((None, 0.5), " (500 ms at most)"),
+        ((None, None), ""),
+    ],
+)
+def test_a_percentile_with_its_own_bounds(
+    bounds: tuple[float | None, float | None], shown: str
+) -> None:
+    objective = parse_objective("ttft_p95 <= 800 ms")
+    judged = judge_count(objective, Count(200, 2), 0.95, 0.4, bounds)
+    assert judged.reason.startswith(f"ttft_p95 is 400 ms{shown}; 2 of 200 requests above")
+    assert (judged.lower, judged.upper) == bounds
+
+
 def test_a_percentile_that_is_missed() -> None:
     judged = judge("e2e_p95 <= 5", 100, 20, 7.5)
     assert judged.verdict is Verdict.FAIL

@@ -123,16 +123,17 @@ def test_lengths_and_streams_are_drawn() -> None:
 
 
 def test_the_body_holds_what_was_said_and_the_files_parameters() -> None:
-    made = questions(parameters={"temperature": 0, "max_tokens": 3})
+    options = {"continuous_usage_stats": True}
+    made = questions(parameters={"temperature": 0, "stream_options": options})
     question = Question([{"role": "user", "content": "b"}], 20, stream=True, client="keep_alive")
     before = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "A"}]
     assert made.body(question, before, "m") == {
         "model": "m",
         "messages": [*before, {"role": "user", "content": "b"}],
-        "max_tokens": 3,
+        "max_tokens": 20,
         "stream": True,
         "temperature": 0,
-        "stream_options": {"include_usage": True},
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
     plain = Question(question.messages, 20, stream=False, client="keep_alive")
     assert "stream_options" not in made.body(plain, (), "m")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_llmdeploy.load.schedule import arrivals, expected_arrivals
+from pytest_llmdeploy.load.schedule import arrivals, dispersion, expected_arrivals
 from pytest_llmdeploy.load.spec import Step, TrafficSpec
 
 
@@ -69,6 +69,21 @@ def test_gaps_vary_as_they_should(kind: str, burstiness: float, variation: float
     assert statistics.fmean(gaps) == pytest.approx(0.01, rel=0.01)
     found = statistics.stdev(gaps) / statistics.fmean(gaps)
     assert found == pytest.approx(variation, abs=0.18)
+
+
+def test_the_number_of_arrivals_varies_by_its_dispersion() -> None:
+    """500 stretches of 20 arrivals each; the variance's standard error is 10 % of it at most.
+
+    In short stretches it is a little less than in long ones. The seed is fixed.
+    """
+    spec = traffic((100, 100, 100), arrivals="gamma", burstiness=0.25, seed=2)
+    counts = [0] * 500
+    for at in arrivals(spec):
+        counts[min(int(at * 5), 499)] += 1
+    found = statistics.variance(counts) / statistics.fmean(counts)
+    assert found == pytest.approx(dispersion(spec), rel=0.6)
+    assert dispersion(traffic((1, 1, 1), arrivals="gamma", burstiness=4.0)) == 1.0
+    assert dispersion(traffic((1, 1, 1), arrivals="poisson")) == 1.0
 
 
 STEPS = st.lists(

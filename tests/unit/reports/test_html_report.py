@@ -276,7 +276,7 @@ def test_objectives_with_their_numbers(tmp_path: Path) -> None:
     assert rows == [
         ["ttft_p95 <= 0.8", "✗ FAIL", "∞", "\u2013", "800 ms", n, late],
         ["error_rate <= 0.05", "? INCONCLUSIVE", "10.49 %", "4.2 % … 11.8 %", "5 %", n, unsure],
-        ["itl_p99 <= 0.05", "! ERROR", "12.3 ms", "11 ms … \u2013", "50 ms", n, unsure],
+        ["itl_p99 <= 0.05", "! ERROR", "12.3 ms", "11 ms … ∞", "50 ms", n, unsure],
         ["throughput >= 18", "✓ PASS", "20/s", "19.5/s … 20.6/s", "18/s", n, unsure],
         ["goodput >= 0.9", "? INCONCLUSIVE", "\u2013", "\u2013", "90 %", "0", unsure],
     ]
@@ -342,6 +342,19 @@ def test_a_saturated_generator_says_so(tmp_path: Path) -> None:
     assert "sent late by 210 ms" in found.texts["p"]
 
 
+def test_an_error_is_told_above_what_was_measured(tmp_path: Path) -> None:
+    summary = load_summary() | {"error": "generator saturated at 40 req/s"}
+    del summary["objectives"]
+    found = seen(with_summary(tmp_path, summary))
+    told = (
+        "generator saturated at 40 req/s. What follows was measured all the same; "
+        "it is no verdict on the service."
+    )
+    assert told in found.texts["p"]
+    assert "No objective was judged." in found.texts["p"]
+    assert found.rows("Latency")
+
+
 def test_notes_events_and_what_is_not_judged(tmp_path: Path) -> None:
     summary = load_summary(seconds=30)
     summary |= {
@@ -363,7 +376,8 @@ def test_notes_events_and_what_is_not_judged(tmp_path: Path) -> None:
 def test_capacity(tmp_path: Path) -> None:
     found = seen(with_summary(tmp_path, load_summary() | {"capacity": capacity()}))
     rows = found.rows("Rate", "Verdict")
-    assert rows[3] == [
+    assert [row[0] for row in rows[:3]] == ["10/s", "20/s", "30/s"], "not as they were made"
+    assert rows[-1] == [
         "80/s", "✗ FAIL", "8 %", "∞", "∞", "+41.00/s", "no", "2\u202f400", "ttft_p95 <= 0.8 missed",
     ]  # fmt: skip
     assert "Highest rate 36/s, between 36/s and 40/s, by 7 probes." in found.texts["p"]
@@ -438,7 +452,7 @@ def as_folder(output: Path) -> None:
             unreadable('{"format": 1, "error": null, "skipped": "it would cost\\n too much"}'),
             "says why: it would cost too much.",
         ),
-        (changed(error="the worker died"), "says why: the worker died."),
+        (unreadable('{"error": "the worker died"}'), "says why: the worker died."),
         (changed(duration=1e300), "is no summary of a load run: duration: Input should be"),
     ],
 )

@@ -53,6 +53,45 @@ def test_a_growing_queue_is_not_stable() -> None:
     assert judged.count(False) >= 16
 
 
+def answers(duration: float, seconds: float, seed: int) -> tuple[list[float], list[float]]:
+    """Return four samples a second, once it is full, of a service that makes nobody wait."""
+    chance = random.Random(seed)
+    arrivals = [0.0]
+    while arrivals[-1] < seconds:
+        arrivals.append(arrivals[-1] + chance.expovariate(CAPACITY))
+    times = [tick / 4 for tick in range(int(4 * duration) + 1, int(4 * seconds))]
+    return times, [sum(at <= time < at + duration for at in arrivals) for time in times]
+
+
+@pytest.mark.parametrize(("duration", "seconds"), [(5, 30), (3, 10), (20, 30)])
+def test_answers_as_long_as_the_samples_are_no_backlog(duration: float, seconds: float) -> None:
+    """Of 1000 simulated runs of each none seemed to grow, so less than 0.5 % do.
+
+    More than 4 of 30 have a probability below 1e-6.
+    """
+    judged = [
+        judge_backlog(
+            *answers(duration, seconds, seed), rate=CAPACITY, answer_duration=duration
+        ).stable
+        for seed in range(30)
+    ]
+    assert judged.count(False) <= 4
+
+
+@pytest.mark.parametrize("duration", [1.0, 20.0])
+def test_growth_is_seen_through_the_chance_of_long_answers(duration: float) -> None:
+    """At 100 in flight chance makes a difference of 14, and of 57 hardly ever."""
+    times, lengths = line(3.0, 24)
+    full = [length + 97 for length in lengths]
+    assert judge_backlog(times, full, rate=20, answer_duration=duration).stable is False
+    times, lengths = line(1.5, 24)
+    full = [length + 97 for length in lengths]
+    found = judge_backlog(times, full, rate=20, answer_duration=duration)
+    assert found.stable is (duration > 3)
+    bursts = judge_backlog(*line(9.0, 24), rate=20, answer_duration=duration, dispersion=100)
+    assert bursts.stable is (duration > 3)
+
+
 def test_the_slope_is_in_requests_a_second() -> None:
     drift = judge_backlog(*line(1.5, 30), rate=20)
     assert (drift.slope, drift.lower) == pytest.approx((1.5, 1.5))
