@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ from pytest_llmdeploy.platforms.kind.cluster import Cluster, KindCluster
 from pytest_llmdeploy.platforms.kind.configuration import NODE_PORT
 from pytest_llmdeploy.platforms.kubernetes.api import Api
 from pytest_llmdeploy.platforms.kubernetes.fleet import KubernetesFleet
-from pytest_llmdeploy.platforms.kubernetes.transport import Answer, KubernetesTransport
+from pytest_llmdeploy.platforms.kubernetes.transport import (
+    KubernetesTransport,
+    LateTransport,
+)
 from pytest_llmdeploy.ports import BLUE, Finding, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.waiting import wait_until
@@ -27,31 +30,6 @@ ANSWER_TIMEOUT = 30.0
 """Seconds until a new cluster's node port answers: kube-proxy is up a moment after the node."""
 ACCOUNT_TIMEOUT = 30.0
 LOCK_MARGIN = 120.0
-
-
-class _LateTransport:
-    """A transport whose cluster is made by the first request."""
-
-    def __init__(self, make: Callable[[], KubernetesTransport]) -> None:
-        self._make = make
-        self._made: KubernetesTransport | None = None
-
-    def _transport(self) -> KubernetesTransport:
-        if self._made is None:
-            self._made = self._make()
-        return self._made
-
-    def send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> Answer:
-        return self._transport().send(method, path, body, headers)
-
-    def open_channel(self, path: str) -> Any:
-        return self._transport().open_channel(path)
-
-    def close(self) -> None:
-        if self._made is not None:
-            self._made.close()
 
 
 class KindFleet(KubernetesFleet):
@@ -94,7 +72,7 @@ class KindFleet(KubernetesFleet):
             "redact": redact,
             "node_port": NODE_PORT,
         }
-        super().__init__(**self._common, transport=_LateTransport(self._provide))
+        super().__init__(**self._common, transport=LateTransport(self._provide))
 
     def cluster(self) -> Cluster:
         """Return the cluster with all that the file says it has; made where it is not yet."""

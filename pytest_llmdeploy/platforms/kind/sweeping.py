@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_llmdeploy.platforms.kind import registry
 from pytest_llmdeploy.platforms.kind.cluster import PREFIX, delete, existing
@@ -58,13 +58,17 @@ def sweep() -> list[str]:
     return swept
 
 
-def delete_of_run(run_id: str) -> bool:
-    """Delete the cluster that a run made for itself; return whether there was one.
+def name_of_run(run_id: str) -> str | None:
+    """Return the cluster that a run made for itself and that ends with it; None without one.
 
     Works from the registry, so also where the process that was making it is gone.
     """
     entry = registry.entry_of(f"{PREFIX}{run_id}")
-    if entry is None or entry.kept:
-        return False
-    delete(entry.name)
-    return True
+    return None if entry is None or entry.kept else entry.name
+
+
+def keep_of_run(run_id: str) -> None:
+    """Let the cluster of a run outlive it: no sweep deletes it."""
+    entry = registry.entry_of(f"{PREFIX}{run_id}")
+    if entry is not None:
+        registry.note(replace(entry, kept=True))

@@ -29,8 +29,7 @@ def collect(api: Api, names: Names, colors: Sequence[str], redact: Redactor) -> 
             text = read()
         except Exception as error:  # noqa: BLE001 - evidence never hides the failure it is about
             text = f"(could not be read: {type(error).__name__}: {error})\n"
-        if text:
-            found[file] = redact(text)
+        found[file] = redact(text or "(it is empty)\n")
     return found
 
 

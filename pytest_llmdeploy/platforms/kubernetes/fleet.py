@@ -31,7 +31,12 @@ from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, examine
 from pytest_llmdeploy.platforms.kubernetes.refusals import TakenError, UnclearError
 from pytest_llmdeploy.platforms.kubernetes.rollout import Seen, judge
 from pytest_llmdeploy.platforms.kubernetes.traffic import Traffic
-from pytest_llmdeploy.platforms.kubernetes.transport import KubernetesTransport, Transport
+from pytest_llmdeploy.platforms.kubernetes.transport import (
+    KubernetesTransport,
+    LateTransport,
+    Transport,
+    require_client,
+)
 from pytest_llmdeploy.ports import COLORS, Endpoint, Finding, Pod, Rollout, Service, Snapshot
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.waiting import Clock
@@ -85,7 +90,10 @@ class KubernetesFleet:
         self._url = url
         self._own = manifests.read_manifest(root / config.manifest) if config.manifest else None
         self._names = Names(namespace, name)
-        self._transport = transport or KubernetesTransport(kubeconfig, context)
+        require_client()
+        self._transport = transport or LateTransport(
+            lambda: KubernetesTransport(kubeconfig, context)
+        )
         self._api = Api(self._transport, patience=patience, clock=clock)
         self._traffic = Traffic(self._api, self._names, config, node_port, clock)
         self._generations: dict[str, int] = {}
@@ -196,8 +204,10 @@ class KubernetesFleet:
     def restore_replicas(self, snapshot: Snapshot) -> None:
         """Bring both Deployments back to the snapshot; returns before their pods are ready."""
         self.lock.check()
-        for color in COLORS:
-            self._restore(color, snapshot["deployments"].get(color))
+        former = snapshot["deployments"]
+        # What was there comes first: nothing is deleted before it.
+        for color in sorted(COLORS, key=lambda color: former.get(color) is None):
+            self._restore(color, former.get(color))
 
     def differences(self, snapshot: Snapshot) -> Sequence[str]:
         """Return in words how the present state differs from the snapshot; empty: not at all."""

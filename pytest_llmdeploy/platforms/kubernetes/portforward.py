@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import ssl
@@ -17,6 +18,8 @@ from pytest_llmdeploy.untrusted import one_line
 
 _DATA, _ERROR = 0, 1
 """Channels of the protocol: each frame begins with its channel's number."""
+_REASON = re.compile(r"connect: ([a-z ]+)")
+"""What the pod's system said, at the end of a long text about namespaces of the node."""
 _CHUNK = 64 * 1024
 _BINARY, _CLOSE = 0x2, 0x8
 """Opcodes of WebSocket frames."""
@@ -114,7 +117,9 @@ class _Incoming:
             self.carried = True
             self._client.sendall(data)
         elif channel == _ERROR and data:
-            self.failure = data.decode("utf-8", "replace")
+            text = data.decode("utf-8", "replace")
+            found = _REASON.search(text)
+            self.failure = found[1] if found else text
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from pytest_llmdeploy.platforms.kubernetes.names import COLOR, Names
 from pytest_llmdeploy.platforms.kubernetes.pods import main_container
 from pytest_llmdeploy.platforms.kubernetes.rights import missing, needed
 from pytest_llmdeploy.platforms.kubernetes.snapshot import selector
-from pytest_llmdeploy.ports import Finding
+from pytest_llmdeploy.ports import COLORS, Finding
 
 _IMAGE = re.compile(
     r"(?:[a-zA-Z0-9.-]+(?::\d+)?/)?[a-z0-9]+(?:(?:[._]|__|-+|/)[a-z0-9]+)*"
@@ -159,7 +159,7 @@ def _room(api: Api, names: Names, plan: Plan) -> Iterator[Finding]:
 
 
 def _autoscalers(api: Api, names: Names) -> Iterator[Finding]:
-    ours = {names.deployment_name(color) for color in ("blue", "green")}
+    ours = {names.deployment_name(color) for color in COLORS}
     for item in _seen(api, names.group("autoscaling/v2", "horizontalpodautoscalers")):
         target = (item["spec"].get("scaleTargetRef") or {}).get("name")
         if target in ours:
@@ -191,8 +191,4 @@ def _seen(api: Api, path: str) -> list[Object]:
 
 
 def _pairs(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in _sorted(labels.items()))
-
-
-def _sorted(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return sorted(pairs)
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))

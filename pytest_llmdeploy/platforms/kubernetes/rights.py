@@ -55,16 +55,6 @@ def needed(names: Names) -> tuple[Right, ...]:
     )
 
 
-def useful(names: Names) -> tuple[Right, ...]:
-    """Return the rights that let preflight see more; a release goes without them."""
-    return (
-        Right("", "namespaces", ("get",), (names.namespace,)),
-        Right("", "resourcequotas", ("list",)),
-        Right("autoscaling", "horizontalpodautoscalers", ("list",)),
-        Right("policy", "poddisruptionbudgets", ("list",)),
-    )
-
-
 def missing(api: Api, names: Names, rights: Sequence[Right]) -> Iterator[Right]:
     """Yield what the API server would refuse, verb for verb."""
     for right in rights:

@@ -47,6 +47,8 @@ _FINAL_PULL_ERRORS = (
 """Words in a first failed pull that a second one will say as well."""
 _REFUSALS = ("forbidden", "exceeded quota", "denied", "limitrange", "invalid")
 """Words in a FailedCreate that waiting does not change."""
+_NO_ACCOUNT = "error looking up service account"
+"""In a new namespace the account comes a moment later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def judge(seen: Seen, generation: int, last_lines: LastLines) -> Rollout:
     waits = [f"{min(available, updated)} of {desired} available"]
     if total > updated:
         waits.append(f"{total - updated} old left")
+    if newest is not None and (message := _creation_failure(newest)):
+        waits.append(message)
     waits += _what_pods_wait_for(pods, seen.events)
     text = "nothing" if complete else ", ".join(waits)
     return Rollout(desired, updated, ready, complete, text, failure)
@@ -169,12 +173,19 @@ def _unschedulable(pod: Object, seen: Seen) -> str | None:
     return f"Unschedulable for {waited:.0f} s: {why}"
 
 
-def _not_created(replica_set: Object) -> str | None:
+def _creation_failure(replica_set: Object) -> str:
+    """Return why pods are not made, whether or not that can change; empty where they are."""
     failed = condition(replica_set, "ReplicaFailure")
-    message = one_line(str(failed.get("message") or ""))
+    if failed.get("status") != "True":
+        return ""
+    return f"{failed.get('reason')}: {one_line(str(failed.get('message') or ''))}"
+
+
+def _not_created(replica_set: Object) -> str | None:
+    message = _creation_failure(replica_set)
     refused = any(word in message.lower() for word in _REFUSALS)
-    if failed.get("status") == "True" and refused:
-        return f"no pod can be made: {failed.get('reason')}: {message}"
+    if refused and _NO_ACCOUNT not in message:
+        return f"no pod can be made: {message}"
     return None
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +25,8 @@ CONNECT_TIMEOUT = 5.0
 """Seconds until a connection to the API server must stand."""
 READ_TIMEOUT = 10.0
 """Seconds that the API server may be silent."""
+LOGIN_TIMEOUT = 60.0
+"""Seconds for what the kubeconfig says about logging in."""
 CONNECTIONS = 8
 """Connections kept open; threads that renew a lease and forward ports ask beside the release."""
 PORT_PROTOCOL = "v4.channel.k8s.io"
@@ -67,35 +71,69 @@ class Transport(Protocol):
         ...
 
 
+class LateTransport:
+    """A transport that is made by the first request: what it needs may have to be made as well."""
+
+    def __init__(self, make: Callable[[], Transport]) -> None:
+        self._make = make
+        self._made: Transport | None = None
+        self._making = threading.Lock()
+
+    def _transport(self) -> Transport:
+        with self._making:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    def send(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Answer:
+        """Return the answer to one request; raise NoAnswerError where there is none."""
+        return self._transport().send(method, path, body, headers)
+
+    def open_channel(self, path: str) -> Any:
+        """Return a WebSocket; raise NoAnswerError where the server does not open one."""
+        return self._transport().open_channel(path)
+
+    def close(self) -> None:
+        """Release connections, where there are any."""
+        if self._made is not None:
+            self._made.close()
+
+
+def require_client() -> None:
+    """Raise MissingExtraError where the client's package is not installed."""
+    if find_spec("kubernetes") is None:
+        raise MissingExtraError("a Kubernetes cluster", "kubernetes", "kubernetes")
+
+
 class KubernetesTransport:
     """Requests with the credentials of one kubeconfig context, named explicitly."""
 
     def __init__(self, kubeconfig: Sequence[Path], context: str) -> None:
-        try:
-            from kubernetes.client.rest import RESTClientObject
-            from kubernetes.config import ConfigException, new_client_from_config
-        except ImportError as error:
-            raise MissingExtraError("a Kubernetes cluster", "kubernetes", "kubernetes") from error
+        require_client()
         files = os.pathsep.join(map(str, kubeconfig))
+        title = f"context '{context}' of {files or 'no kubeconfig'}"
+        # A kubeconfig may name a program that logs in, and that has no deadline of its own.
+        loading = in_daemon_thread(lambda: self._load(files, context, title))
+        try:
+            self._configuration, self._pool = loading.result(LOGIN_TIMEOUT)
+        except TimeoutError as error:
+            raise PlatformError(f"{title}: no login within {LOGIN_TIMEOUT:g} s") from error
+
+    @staticmethod
+    def _load(files: str, context: str, title: str) -> tuple[Any, Any]:
+        from kubernetes.client.rest import RESTClientObject
+        from kubernetes.config import ConfigException, new_client_from_config
+
         try:
             client = new_client_from_config(files, context=context, persist_config=False)
-            self._configuration: Any = client.configuration
-            self._settle_proxy()
-            self._configuration.connection_pool_maxsize = CONNECTIONS
-            self._pool: Any = RESTClientObject(self._configuration).pool_manager
+            configuration = client.configuration
+            _settle_proxy(configuration)
+            configuration.connection_pool_maxsize = CONNECTIONS
+            return configuration, RESTClientObject(configuration).pool_manager
         except (ConfigException, OSError, ValueError, TypeError, ssl.SSLError) as error:
-            raise PlatformError(
-                f"context '{context}' of {files or 'no kubeconfig'} cannot be used: "
-                f"{one_line(str(error))}"
-            ) from error
-
-    def _settle_proxy(self) -> None:
-        """Never ask this machine through a proxy; heed NO_PROXY, which major 35 forgets."""
-        configuration = self._configuration
-        if not uses_proxy(configuration.host):
-            configuration.proxy = None
-        named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
-        configuration.no_proxy = configuration.no_proxy or named
+            raise PlatformError(f"{title} cannot be used: {one_line(str(error))}") from error
 
     def _credentials(self) -> dict[str, str]:
         # Refreshes a token that an exec plugin of the kubeconfig gave for a limited time.
@@ -153,3 +191,11 @@ class KubernetesTransport:
     def close(self) -> None:
         """Release connections."""
         self._pool.clear()
+
+
+def _settle_proxy(configuration: Any) -> None:
+    """Never ask this machine through a proxy; heed NO_PROXY, which major 35 forgets."""
+    if not uses_proxy(configuration.host):
+        configuration.proxy = None
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    configuration.no_proxy = configuration.no_proxy or named
