@@ -36,7 +36,7 @@ from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
 from pytest_llmdeploy.release.evidence import keep_evidence
 from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.record import ReleaseResult
-from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun
+from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun, write_result
 from pytest_llmdeploy.release.state import Checks, Order, Release
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -137,20 +137,15 @@ class Releases:
             )
         config = blue_green_config(loaded)
         timeout = min(config.rollout_timeout, ROLLOUT_TIMEOUT)
+        folder = self._folder(loaded).with_name(f"drill-{name}")
         release = self.release(
             loaded,
             drill.image or environment.stable_image,
-            self._folder(loaded).with_name(f"drill-{name}"),
+            folder,
             variables=drill.variables,
             config=config.model_copy(update={"rollout_timeout": timeout}),
         )
-        keep = partial(keep_evidence, self._run.output / "evidence", f"drill-{name}")
-        performed = BlueGreen(release, evidence=keep)
-        performed.between(lambda: self._waiting()(lambda: f"drill {name}: {performed.now_doing}"))
-        with self._turn():
-            result = performed.run()
-            if result.success:
-                performed.take_back()
+        result = self._perform(release, folder, f"drill {name}", take_back=True)
         verdict, reason = judge_drill(drill, result)
         return Measurement(verdict, reason, {"release": result.to_json()})
 
@@ -158,11 +153,21 @@ class Releases:
         """Release `image` and return what became of it; a failed release has been rolled back."""
         number = next(self._numbers)
         folder = self._folder(loaded).with_name(f"deploy-{self._run.worker or 'main'}-{number}")
+        return self._perform(self.release(loaded, image, folder), folder, "blue_green")
+
+    def _perform(
+        self, release: Release, folder: Path, what: str, *, take_back: bool = False
+    ) -> ReleaseResult:
+        """Perform a release here and now; one that should not have passed is taken back."""
         keep = partial(keep_evidence, self._run.output / "evidence", folder.name)
-        performed = BlueGreen(self.release(loaded, image, folder), evidence=keep)
-        performed.between(lambda: self._waiting()(lambda: f"blue_green: {performed.now_doing}"))
+        performed = BlueGreen(release, evidence=keep)
+        performed.between(lambda: self._waiting()(lambda: f"{what}: {performed.now_doing}"))
         with self._turn():
-            return performed.run()
+            result = performed.run()
+            if take_back and result.success:
+                performed.take_back()
+        write_result(folder, result)
+        return result
 
     def _turn(self) -> FileLock:
         """Return what one release at a time holds, over all processes of the run."""

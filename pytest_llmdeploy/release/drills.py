@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pytest_llmdeploy.release.record import ReleaseResult
-from pytest_llmdeploy.release.zero_loss import BEFORE, DEPLOYING
 from pytest_llmdeploy.verdicts import Verdict
 
 DRILL_VERSION = "drill"
@@ -69,10 +68,7 @@ def judge_drill(  # noqa: PLR0911 - a decision list
     if back is None or not back.succeeded:
         why = back.reason if back is not None else "nothing was taken back"
         return Verdict.FAIL, f"{bad.name} noticed it, but the way back failed: {why}"
-    phases = result.traffic.get("phases", {})
-    lost = {name: sum(ends.values()) - ends.get("ok", 0) for name, ends in phases.items()}
-    early = lost.get(BEFORE, 0) + lost.get(DEPLOYING, 0)
-    if early:
+    if early := result.traffic.get("lost_unmoved", 0):
         return Verdict.FAIL, f"{early} requests were lost while only the former version had traffic"
     sent = result.traffic.get("n", 0)
     if not sent:

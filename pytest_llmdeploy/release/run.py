@@ -14,7 +14,7 @@ from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.liveness import Pulse, is_alive
 from pytest_llmdeploy.release.blue_green import BlueGreen
 from pytest_llmdeploy.release.journal import append_durably, read_entries
-from pytest_llmdeploy.release.record import FINAL, StepRecord
+from pytest_llmdeploy.release.record import FINAL, ReleaseResult, StepRecord
 
 JOURNAL = "journal.jsonl"
 RESULT = "result.json"
@@ -95,9 +95,7 @@ class ReleaseRun:
         try:
             with self._turn:
                 result = self._release.run()
-            partial = self._folder / f"{RESULT}.partial"
-            partial.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
-            partial.replace(self._folder / RESULT)
+            write_result(self._folder, result)
         except BaseException as error:  # noqa: BLE001 - told by whoever waits
             self._died = error
         finally:
@@ -127,3 +125,10 @@ class ReleaseRun:
             "the process that performed the release has died; `llmdeploy rollback` brings back "
             f"what it had changed (journal: {self._folder / JOURNAL})"
         )
+
+
+def write_result(folder: Path, result: ReleaseResult) -> None:
+    """Keep what became of a release, whole or not at all, for the reports."""
+    partial = folder / f"{RESULT}.partial"
+    partial.write_text(json.dumps(result.to_json(), indent=1), encoding="utf-8")
+    partial.replace(folder / RESULT)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_llmdeploy.verdicts import Verdict
@@ -23,6 +23,9 @@ BEFORE, DEPLOYING, SWITCHING, AFTER, RETURNING = (
 )
 OK = "ok"
 CANCELLED = "cancelled"
+OLD, NEW, UNKNOWN, LOST = "old", "new", "unknown", "lost"
+BIN = 0.25
+"""Seconds of one bin of the timeline."""
 MOST_LOSSES = 20
 """Lost requests that are named one by one."""
 
@@ -53,6 +56,10 @@ class Losses:
     old_version: str | None = None
     n: int = 0
     lost: int = 0
+    lost_unchanged: int = 0
+    """Those of them that had ended before anything was changed."""
+    lost_unmoved: int = 0
+    """Those that had ended before the traffic was moved."""
     phases: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     """By when a request was intended: how requests ended."""
     versions: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -70,6 +77,8 @@ class Losses:
     """Requests that the new version answered, or that were lost while it could answer."""
     losses: list[dict[str, Any]] = field(default_factory=list)
     """The first lost requests."""
+    timeline: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Requests by how they ended (`OLD`, `NEW`, `UNKNOWN`, `LOST`), in bins of `BIN`."""
     _last_ok: float | None = None
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -84,6 +93,7 @@ class Losses:
         version = record.get("version")
         if version is not None:
             self.versions[self._phase(record.get("sent", record["at"]))][version] += 1
+        self.timeline[self._who(ended, version)][int(record["end"] / BIN)] += 1
         switch = self.moments.switch
         if switch is not None and record.get("sent", record["at"]) < switch <= record["end"]:
             self.straddling[ended] += 1
@@ -91,11 +101,19 @@ class Losses:
             self._note_answer(record, version)
         else:
             self.lost += 1
+            self.lost_unchanged += not _reached(self.moments.deploy, record["end"])
+            self.lost_unmoved += not _reached(self.moments.switch, record["end"])
             if len(self.losses) < MOST_LOSSES:
                 keys = ("i", "at", "sent", "end", "class", "client", "version", "detail")
                 shown = {key: record[key] for key in keys if key in record}
                 self.losses.append({**shown, "phase": phase})
         self._note_exposure(record, version)
+
+    def _who(self, ended: str, version: str | None) -> str:
+        if ended != OK:
+            return LOST
+        known = {self.old_version: OLD, self.new_version: NEW, None: UNKNOWN}
+        return known.get(version, UNKNOWN)
 
     def _note_answer(self, record: Mapping[str, Any], version: str | None) -> None:
         end = record["end"]
@@ -143,6 +161,8 @@ class Losses:
         return {
             "n": self.n,
             "lost": self.lost,
+            "lost_unchanged": self.lost_unchanged,
+            "lost_unmoved": self.lost_unmoved,
             "phases": {name: dict(counts) for name, counts in self.phases.items()},
             "versions": {name: dict(counts) for name, counts in self.versions.items()},
             "clients": {name: dict(counts) for name, counts in self.clients.items()},
@@ -153,7 +173,20 @@ class Losses:
             "first_new": self.first_new,
             "exposed": self.exposed,
             "losses": self.losses,
+            "moments": asdict(self.moments),
+            "timeline": {
+                "bin": BIN,
+                **{who: _row(counts) for who, counts in sorted(self.timeline.items())},
+            },
         }
+
+
+def _reached(moment: float | None, at: float) -> bool:
+    return moment is not None and at >= moment
+
+
+def _row(counts: Counter[int]) -> list[int]:
+    return [counts[number] for number in range(max(counts) + 1)] if counts else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +228,7 @@ def judge_losses(losses: Losses, max_loss: float) -> LossVerdict:
     share = judge_share(lost, n, max_loss, CONFIDENCE)
     counted = f"{lost} of {n} requests lost"
     if lost:
-        before = losses.lost_in(BEFORE)
-        if before == lost:
+        if losses.lost_unchanged == lost:
             reason = (
                 f"{counted}, all of them before anything was changed: the running version fails"
             )

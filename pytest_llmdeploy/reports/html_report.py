@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from pytest_llmdeploy.reports.html.load_parts import profile, profile_name
 from pytest_llmdeploy.reports.html.markup import Html, join, tag, text
+from pytest_llmdeploy.reports.html.release_parts import releases
 from pytest_llmdeploy.reports.html.run_parts import attention, banner, gates, run_facts, stages
 from pytest_llmdeploy.reports.html.style import CSS
 from pytest_llmdeploy.reports.html.summary import Summary, read_summary
@@ -42,6 +43,7 @@ def page(result: RunResult) -> str:
         stages(result),
         attention(result),
         gates(result),
+        *releases(result.output),
         *sections,
     )
     about = (

@@ -16,6 +16,8 @@ from pytest_llmdeploy.verdicts import Verdict, worst
 MOST_SHOWN = 20
 LONGEST_REASON = 160
 """Characters; the whole reason is in the report."""
+RELEASE_ENDS = ("zero-loss", "final-state")
+"""Steps of a release whose reasons are shown whatever their verdict: what was lost, what is left."""
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.FAIL: "red",
@@ -93,6 +95,9 @@ def _stages(result: RunResult) -> Table:
             numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())
             verdict = worst(Verdict(event["verdict"]) for event in events)
             table.add_row(Text(stage), _styled(verdict), Text(numbers))
+            for event in events:
+                if event["name"] in RELEASE_ENDS:
+                    table.add_row(Text(""), Text(""), Text(_first_line(event)))
     return table
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 CSS = """
 :root{color-scheme:light dark;--bg:#fff;--card:#f6f7f9;--ink:#1a1d23;--muted:#57606a;--line:#d5dae1;
 --grid:#e6e9ee;--pass:#1a7f37;--fail:#c62828;--error:#8e2a9d;--inconclusive:#8a5a00;--on:#fff;
---s1:#0b62b8;--s2:#b85c00;--s3:#0f7b6c;--bad:#c62828;--okfill:#9fd3ac}
+--s1:#0b62b8;--s2:#b85c00;--s3:#0f7b6c;--bad:#c62828;--okfill:#9fd3ac;--oldfill:#9dbfe6;--newfill:#7cc4b6}
 @media screen and (prefers-color-scheme:dark){:root{--bg:#12151a;--card:#1a1f26;--ink:#e6e8ec;
 --muted:#a0a9b5;--line:#343b46;--grid:#262c35;--pass:#1f7a3b;--fail:#b9352e;--error:#93409f;
---inconclusive:#8a5f0a;--s1:#6cb6ff;--s2:#ffa657;--s3:#4fd1b8;--bad:#ff7b72;--okfill:#2b5a39}}
+--inconclusive:#8a5f0a;--s1:#6cb6ff;--s2:#ffa657;--s3:#4fd1b8;--bad:#ff7b72;--okfill:#2b5a39;--oldfill:#2f5d8f;--newfill:#1f6f62}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,
@@ -70,7 +70,8 @@ svg .s1{stroke:var(--s1);stroke-width:2.2}
 svg .s2{stroke:var(--s2);stroke-width:2;stroke-dasharray:6 4}
 svg .s3{stroke:var(--s3);stroke-width:2;stroke-dasharray:2 3}
 svg .want{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:5 3}
-svg .okarea{fill:var(--okfill)}svg .badarea{fill:var(--bad)}
+svg .okarea{fill:var(--okfill)}svg .oldarea{fill:var(--oldfill)}
+svg .newarea{fill:var(--newfill)}svg .badarea{fill:var(--bad)}
 svg .limit{stroke:var(--bad);stroke-dasharray:2 3;stroke-width:1.5}
 svg .event{stroke:var(--ink);stroke-opacity:.55}
 svg .aside{fill:var(--muted);fill-opacity:.13}

@@ -72,7 +72,7 @@ def timeline_chart(summary: Summary) -> Html:
         return Html()
     x = linear("time since the run's start (s)", groups[-1].end, groups[0].start)
     events = sorted(summary.events, key=lambda event: event.at)[:MOST_EVENTS]
-    labels, rows = _labels(events, x)
+    labels, rows = event_labels(events, x)
     panels = _panels(groups, x, rows * _ROW)
     begin, end = summary.window or (x.low, x.high)
     asides = [(left, right) for left, right in ((x.low, begin), (end, x.high)) if right > left]
@@ -158,7 +158,7 @@ def _hits(groups: Sequence[Group], x: Axis, panels: Sequence[Panel]) -> list[Htm
     return stripes
 
 
-def _labels(events: Sequence[Marked], x: Axis) -> tuple[list[Html], int]:
+def event_labels(events: Sequence[Marked], x: Axis) -> tuple[list[Html], int]:
     """Return the labels in rows that keep them apart on a phone, and the number of rows.
 
     What finds no room in the rows is told in the chart's text only.
