@@ -32,7 +32,7 @@ CHAT = "/v1/chat/completions"
 NEW = "registry.example:5000/llm:2.0.0"
 PROBES = {
     "readiness": {"path": "/ready", "delay": 0.1, "period": 0.1, "timeout": 0.5, "failures": 2},
-    "liveness": {"path": "/health", "delay": 0.5, "period": 0.2, "timeout": 0.5, "failures": 3},
+    "liveness": {"path": "/health", "delay": 5, "period": 0.2, "timeout": 0.5, "failures": 3},
 }
 FAST = {"LLM_TTFT": "0.002", "LLM_TOKEN_INTERVAL": "0.001"}
 Make = Callable[..., LocalFleet]
@@ -260,9 +260,8 @@ def test_a_crash_loop_is_reported_within_seconds(fleet: LocalFleet) -> None:
     assert failure is not None
     name, _, problem = failure.partition(": ")
     assert name in {pod.name for pod in fleet.pods(GREEN)}
-    ends = "CrashLoopBackOff: exit code 70, 2 restarts; last lines: "
-    assert problem.startswith(ends)
-    assert "--- restart 2 ---" in problem
+    said = "CrashLoopBackOff: exit code 70, 2 restarts; last lines: (it printed nothing)"
+    assert problem == said
     fleet.delete(GREEN)
     wait_until(lambda: not fleet.pods(GREEN))
 
@@ -280,7 +279,6 @@ def test_a_command_that_is_missing_and_an_image_that_is_unknown(make: Make) -> N
     )
     fleet.entry()
     fleet.deploy(GREEN, "llm:9", {})
-    rollout = fleet.rollout(GREEN)
     wait_until(lambda: fleet.rollout(GREEN).failure is not None, 2)
     rollout = fleet.rollout(GREEN)
     said = "image 'llm:9' is not among environments.local.images: nothing, llm:2"
@@ -289,9 +287,8 @@ def test_a_command_that_is_missing_and_an_image_that_is_unknown(make: Make) -> N
     assert next(each.text for each in fleet.preflight(GREEN, "llm:9")) == said
     fleet.deploy(GREEN, "nothing", {})
     wait_until(lambda: fleet.rollout(GREEN).failure is not None, 2)
-    problem = {pod.problem for pod in fleet.pods(GREEN) if pod.image == "nothing"}.pop()
-    assert problem is not None
-    assert "cannot be started: no-such-program: No such file or directory" in problem
+    failure = fleet.rollout(GREEN).failure or ""
+    assert "cannot be started: no-such-program: No such file or directory" in failure
     fleet.deploy(GREEN, "llm:2", {})
     complete(fleet, GREEN)
 
@@ -325,11 +322,12 @@ def test_a_killed_replica_is_taken_out_and_replaced(fleet: LocalFleet) -> None:
 
 
 def test_a_replica_that_hangs_is_taken_out_and_restarted(make: Make) -> None:
-    fleet = make(config={"pre_stop": 0.1, "termination_grace_period": 0.3})
+    liveness = {**PROBES["liveness"], "delay": 2}
+    fleet = make(config={"liveness": liveness, "pre_stop": 0.1, "termination_grace_period": 0.3})
     fleet.entry()
     victim = fleet.pods(BLUE)[0].name
     os.kill(process_of(fleet, victim), signal.SIGSTOP)
-    wait_until(lambda: colors(fleet) == {BLUE: 1}, 4)
+    wait_until(lambda: colors(fleet) == {BLUE: 1}, 5)
     wait_until(lambda: colors(fleet) == {BLUE: 2}, 8)
     pod = next(pod for pod in fleet.pods(BLUE) if pod.name == victim)
     assert pod.restarts == 1

@@ -27,6 +27,8 @@ from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.untrusted import one_line
 
 LINES_SHOWN = 3
+LINES_READ = 50
+_MARK = "--- restart "
 _PIECE = 64 * 1024
 _LAST_OUTPUT_TIMEOUT = 1.0
 """Seconds for the output of a process that is gone: a child of its may still hold the pipe."""
@@ -126,8 +128,8 @@ class Replica:
         self._problem, self._hopeless = end, hopeless or self._back_off.looping
         if not self._back_off.looping:
             return
-        lines = [one_line(line) for line in last_lines(self._log, LINES_SHOWN)]
-        shown = " | ".join(lines) or "(it printed nothing)"
+        lines = [line for line in last_lines(self._log, LINES_READ) if not line.startswith(_MARK)]
+        shown = " | ".join(map(one_line, lines[-LINES_SHOWN:])) or "(it printed nothing)"
         self._problem = f"CrashLoopBackOff: {end}, {self._restarts} restarts; last lines: {shown}"
 
     async def _run(self) -> str:
@@ -135,7 +137,7 @@ class Replica:
         self._port = free_port()
         log = Log(self._log, self._redact)
         if self._restarts:
-            log.feed(f"--- restart {self._restarts} ---\n".encode())
+            log.feed(f"{_MARK}{self._restarts} ---\n".encode())
         # A pipe of our own: with asyncio's, a process has ended only when its last child closes it.
         reading, writing = os.pipe()
         output = asyncio.create_task(_copy(reading, log))
