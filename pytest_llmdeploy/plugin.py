@@ -20,11 +20,22 @@ from pytest_llmdeploy.fixtures import (
     llm_load,
     llm_service,
 )
+from pytest_llmdeploy.fixtures.cluster import kind_cluster, kubeconfig, namespace
 from pytest_llmdeploy.markers import MARKERS
 from pytest_llmdeploy.session import SESSION, LLMDeploySession
 
 # Fixtures are found by being here.
-__all__ = ["blue_green", "gate", "llm_client", "llm_env", "llm_load", "llm_service"]
+__all__ = [
+    "blue_green",
+    "gate",
+    "kind_cluster",
+    "kubeconfig",
+    "llm_client",
+    "llm_env",
+    "llm_load",
+    "llm_service",
+    "namespace",
+]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:

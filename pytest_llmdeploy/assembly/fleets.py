@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmdeploy.config.release import BlueGreenConfig
+from pytest_llmdeploy.config.release import BlueGreenConfig, KindConfig
 from pytest_llmdeploy.errors import ConfigError, MissingExtraError, PlatformError, Problem
 from pytest_llmdeploy.liveness import process_lives
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
+    from pytest_llmdeploy.platforms.kind.cluster import Cluster
     from pytest_llmdeploy.platforms.local_fleet.launching import FleetInfo
     from pytest_llmdeploy.ports import Fleet
+    from pytest_llmdeploy.run import Run
 
 FLEET = "local fleet"
 CLUSTER = "kind cluster"
@@ -60,6 +62,27 @@ class Leftover:
     """Folder of the fleet, or name of the cluster."""
     in_use: bool
     """The run that started it is still at work."""
+
+
+def run_cluster(run: Run, loaded: LoadedConfig | None, root: Path) -> Cluster:
+    """Return the run's kind cluster, made where it is not yet.
+
+    `loaded` may describe it; without a file it is as kind makes it. Raises NotBegunError, in CI
+    PlatformError, where there is no Docker or kind.
+    """
+    try:
+        from pytest_llmdeploy.platforms.kind.cluster import KindCluster
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("kind_cluster", "kubernetes", error.name or "") from None
+    sweep_clusters()
+    described = loaded.environment.kind if loaded is not None else None
+    return KindCluster(
+        run_id=run.id,
+        config=described or KindConfig(),
+        root=loaded.root if loaded is not None else root,
+        folder=cluster_folder(run.prepare()),
+        owner=run.owner,
+    ).ensure()
 
 
 def leftovers(root: Path) -> list[Leftover]:
