@@ -46,7 +46,8 @@ def _discard_output() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="llmdeploy", description="Helps to write llmdeploy.yaml, which pytest runs."
+        prog="llmdeploy",
+        description="Writes llmdeploy.yaml for pytest, and looks after what its runs leave.",
     )
     parser.add_argument("--version", action="version", version=f"llmdeploy {_version()}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -16,10 +16,10 @@ class BrokenTrailError(LLMDeployError):
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
-    parser = subparsers.add_parser("audit", help="verify an audit trail")
-    parser.add_argument("action", choices=["verify"], help="what to do with it")
+    parser = subparsers.add_parser("audit", help="Verify the audit trail of a run")
+    parser.add_argument("action", choices=["verify"], help="Is it as it was written?")
     parser.add_argument(
-        "path", type=Path, metavar="PATH", help=f"a run's output folder, or its {AUDIT}"
+        "path", type=Path, metavar="PATH", help=f"Output folder of a run, or its {AUDIT}"
     )
     parser.set_defaults(run=run)
 

@@ -13,7 +13,7 @@ from pytest_llmdeploy.run import OUTPUT_ROOT
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "clusters", help="List what runs have left on this machine, and sweep it"
+        "clusters", help="List the clusters and local fleets that runs have left here, and end them"
     )
     parser.add_argument(
         "--root",
@@ -23,9 +23,9 @@ def add_parser(subparsers: Any) -> None:
         help=f"Folder of the runs' output folders (default: {OUTPUT_ROOT})",
     )
     parser.add_argument(
-        "--sweep", action="store_true", help="End what belongs to runs that are over"
+        "--sweep", action="store_true", help="End all but what a run is using; what was kept on purpose, too"
     )
-    parser.add_argument("--all", action="store_true", help="With --sweep: also what runs still use")
+    parser.add_argument("--all", action="store_true", help="With --sweep: end also what a run is using")
     parser.set_defaults(run=run)
 
 

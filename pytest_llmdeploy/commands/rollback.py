@@ -17,7 +17,7 @@ from pytest_llmdeploy.run import OUTPUT_ROOT
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "rollback", help="Finish an interrupted release from its journal, by the way back"
+        "rollback", help="End an interrupted release from its journal: bring back what was before it"
     )
     parser.add_argument(
         "--config",
@@ -42,13 +42,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--keep-new",
         action="store_true",
-        help="Let the new version stay, where users already meet it alone and it is well",
+        help="Let the new version stay instead, where it alone has the traffic and is complete",
     )
-    parser.add_argument("--look", action="store_true", help="Only tell what state things are in")
+    parser.add_argument("--look", action="store_true", help="Only tell what state things are in; change nothing")
     parser.add_argument(
         "--take-over",
         action="store_true",
-        help="Do it even though another process holds the release's lock: make sure it is gone",
+        help="Take the release's lock from whoever holds it; make sure first that they are gone",
     )
     parser.set_defaults(run=run)
 
