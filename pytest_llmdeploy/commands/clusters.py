@@ -23,9 +23,13 @@ def add_parser(subparsers: Any) -> None:
         help=f"Folder of the runs' output folders (default: {OUTPUT_ROOT})",
     )
     parser.add_argument(
-        "--sweep", action="store_true", help="End all but what a run is using; what was kept on purpose, too"
+        "--sweep",
+        action="store_true",
+        help="End all but what a run is using, also what was kept",
     )
-    parser.add_argument("--all", action="store_true", help="With --sweep: end also what a run is using")
+    parser.add_argument(
+        "--all", action="store_true", help="With --sweep: end also what a run is using"
+    )
     parser.set_defaults(run=run)
 
 

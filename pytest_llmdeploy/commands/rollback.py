@@ -17,7 +17,8 @@ from pytest_llmdeploy.run import OUTPUT_ROOT
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "rollback", help="End an interrupted release from its journal: bring back what was before it"
+        "rollback",
+        help="End an interrupted release from its journal, by the way back",
     )
     parser.add_argument(
         "--config",
@@ -44,7 +45,9 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="Let the new version stay instead, where it alone has the traffic and is complete",
     )
-    parser.add_argument("--look", action="store_true", help="Only tell what state things are in; change nothing")
+    parser.add_argument(
+        "--look", action="store_true", help="Only tell what state things are in; change nothing"
+    )
     parser.add_argument(
         "--take-over",
         action="store_true",
