@@ -194,10 +194,12 @@ def test_too_few_replicas_get_no_traffic(one: KubernetesFleet) -> None:
     one.deploy("green", TWO, {"LLM_FAULTS": "not-ready"})
     with pytest.raises(PlatformError, match="0 of 2 replicas of green are ready"):
         one.switch("blue", "green")
-    time.sleep(3)
-    found = one.rollout("green")
+    deadline = time.monotonic() + ROLLOUT
+    said = "Readiness probe failed: HTTP probe failed with statuscode: 503"
+    while said not in (found := one.rollout("green")).waiting_for:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
     assert found.failure is None
-    assert "Readiness probe failed: HTTP probe failed with statuscode: 503" in found.waiting_for
     one.delete("green")
     assert one.image("green") is None
 

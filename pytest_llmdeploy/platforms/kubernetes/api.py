@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.platforms.kubernetes.refusals import (
-    RefusedError,
     UnclearError,
+    named,
     refusal,
 )
 from pytest_llmdeploy.platforms.kubernetes.transport import Answer, NoAnswerError, Transport
@@ -24,13 +24,19 @@ Object = dict[str, Any]
 
 FIELD_MANAGER = "llmdeploy"
 """Who the API server remembers as the writer of our fields."""
-PATIENCE = 30.0
-"""Seconds for which a request that may be repeated is: an API server can be restarted meanwhile."""
+PATIENCE = 60.0
+"""Seconds for which a request that may be repeated is: the restart of a kind cluster's API server
+takes 25, on a busy machine."""
+FIRST_PATIENCE = 10.0
+"""The same until the server has answered once: an address may just be wrong."""
 LONGEST_PAUSE = 10.0
 """Seconds that a Retry-After may ask for."""
 PAGE = 500
 NOT_FOUND = 404
+RECOVERY = 15.0
+"""Seconds after its absence in which an API server's refusals may be those of one just started."""
 _OVERLOADED = 429
+_NO_RIGHTS = frozenset({401, 403})
 _LOST_STATUSES = frozenset({500, 502, 503, 504})
 """After these it is not known whether a write happened."""
 _JSON = "application/json"
@@ -42,7 +48,8 @@ class Api:
     """One API server.
 
     Paths are those of the REST API, such as ``/api/v1/namespaces/default/services/llm``. Requests
-    that may be repeated are repeated for `patience` seconds while the server is away or overloaded.
+    that may be repeated are repeated for `patience` seconds while the server is away or overloaded,
+    and for a few seconds where it has never answered yet.
     """
 
     def __init__(
@@ -53,6 +60,9 @@ class Api:
         self._clock = clock
         self._ahead = timedelta(0)
         """The server's clock less ours."""
+        self._answered = False
+        self._recovered_at = 0.0
+        """Until then a server that was away may not know its rules of access yet."""
 
     def get(self, path: str, **query: str) -> Object | None:
         """Return an object; None where there is none of that name."""
@@ -150,35 +160,53 @@ class Api:
             data = json.dumps(body).encode()
             headers["Content-Type"] = content_type
         address = _address(path, query)
-        deadline = self._clock.monotonic() + self._patience
+        patience = self._patience if self._answered else min(FIRST_PATIENCE, self._patience)
+        deadline = self._clock.monotonic() + patience
         pause = 0.1
         while True:
-            asked_for = 0.0
             try:
                 answer = self._transport.send(method, address, data, headers)
             except NoAnswerError as error:
+                if error.hopeless:
+                    raise PlatformError(f"{method} {named(path)}: {error}") from error
                 failure: PlatformError = UnclearError(method, path, str(error))
                 failure.__cause__ = error
-                again = not error.hopeless and (repeat or not error.sent)
-                if not again and not error.sent:
-                    raise PlatformError(f"{method} {path}: {error}") from error
+                again, wait = repeat or not error.sent, pause
+                self._note_trouble()
             else:
+                self._answered = True
                 self._note_time(answer)
-                if answer.status < 300 or (
-                    answer.status == NOT_FOUND and method in {"GET", "DELETE"}
-                ):
+                missing = answer.status == NOT_FOUND and method in {"GET", "DELETE"}
+                if answer.status < 300 or missing:
                     return answer
-                failure = refusal(method, path, answer)
-                lost = answer.status in _LOST_STATUSES
-                again = answer.status == _OVERLOADED or (lost and repeat)
-                if lost and not repeat:
-                    raise UnclearError(method, path, str(failure)) from failure
-                asked_for = _retry_after(answer)
-            wait = max(pause, asked_for)
+                failure = self._failure(method, path, answer, repeat=repeat)
+                again = repeat or not isinstance(failure, UnclearError)
+                again = again and self._may_change(answer.status)
+                wait = max(pause, _retry_after(answer))
             if not again or self._clock.monotonic() + wait > deadline:
                 raise failure
             self._clock.sleep(wait)
             pause = min(pause * 2, 1.0)
+
+    def _failure(self, method: str, path: str, answer: Answer, *, repeat: bool) -> PlatformError:
+        failure = refusal(method, path, answer)
+        if answer.status not in _LOST_STATUSES:
+            return failure
+        self._note_trouble()
+        if repeat:
+            return failure
+        unclear = UnclearError(method, path, str(failure))
+        unclear.__cause__ = failure
+        return unclear
+
+    def _may_change(self, status: int) -> bool:
+        """Return whether the same request may be answered otherwise a moment later."""
+        if status in _NO_RIGHTS:
+            return self._clock.monotonic() < self._recovered_at
+        return status == _OVERLOADED or status in _LOST_STATUSES
+
+    def _note_trouble(self) -> None:
+        self._recovered_at = self._clock.monotonic() + RECOVERY
 
     def _note_time(self, answer: Answer) -> None:
         try:
@@ -205,6 +233,3 @@ def _object(answer: Answer) -> Object:
 def _retry_after(answer: Answer) -> float:
     text = answer.headers.get("retry-after", "")
     return min(float(text), LONGEST_PAUSE) if text.isdecimal() else 0.0
-
-
-__all__ = ["FIELD_MANAGER", "NOT_FOUND", "Api", "Object", "RefusedError", "UnclearError"]

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from pytest_llmdeploy.addresses import uses_proxy
+from pytest_llmdeploy.addresses import certificate_refused, uses_proxy
 from pytest_llmdeploy.errors import MissingExtraError, PlatformError
 from pytest_llmdeploy.threads import in_daemon_thread
 from pytest_llmdeploy.untrusted import one_line
@@ -163,7 +163,9 @@ class KubernetesTransport:
                 retries=False,
             )
         except SSLError as error:
-            raise NoAnswerError(one_line(str(error)), sent=False, hopeless=True) from error
+            # A server that is just being restarted breaks off handshakes, too.
+            refused = certificate_refused(error)
+            raise NoAnswerError(one_line(str(error)), sent=not refused, hopeless=refused) from error
         except (NewConnectionError, ConnectTimeoutError, ProxyError) as error:
             raise NoAnswerError(one_line(str(error)), sent=False) from error
         except (HTTPError, OSError) as error:
