@@ -91,7 +91,9 @@ def watch(release: Release) -> Outcome:
     switched = release.moments.switch
     assert switched is not None
     begun = time.monotonic()
-    restarts = {pod.name: pod.restarts for pod in release.fleet.pods(release.new)}
+    present = {pod.name: pod.restarts for pod in release.fleet.pods(release.new)}
+    # Only what the rollout made: pods that end are what an earlier release left of this colour.
+    restarts = {name: present.get(name, 0) for name in release.pods}
     seen = begun
     told: list[str] = []
     until = begun + release.config.watch_duration
