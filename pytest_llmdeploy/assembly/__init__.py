@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmdeploy.assembly.fleets import end_fleets
-from pytest_llmdeploy.assembly.recoveries import finish_interrupted
+from pytest_llmdeploy.assembly.recoveries import await_workers, finish_interrupted
 from pytest_llmdeploy.assembly.releases import Releases
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.measure import first_model, measure_smoke
@@ -351,7 +351,7 @@ def services_folder(run: Run) -> Path:
 
 def end_run(run: Run) -> list[str]:
     """Undo what was left half done, and end what the run started; return what has to be said."""
-    said = finish_interrupted(run.output)
+    said = [*await_workers(run), *finish_interrupted(run.output)]
     said += [
         f"a started service has not ended; its guardian's pid is in {pulse}"
         for pulse in stop_all(services_folder(run), STOP_TIMEOUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
 from pytest_llmdeploy.assembly.releases import RECORDS, holder, release_checks
 from pytest_llmdeploy.config.loader import load_config
-from pytest_llmdeploy.errors import LLMDeployError, LockedError
-from pytest_llmdeploy.liveness import is_alive, process_lives
+from pytest_llmdeploy.errors import LLMDeployError, LockedError, PlatformError
+from pytest_llmdeploy.liveness import is_alive, process_lives, wait_until_gone
 from pytest_llmdeploy.release.journal import (
     Journal,
     Situation,
@@ -22,8 +23,8 @@ from pytest_llmdeploy.release.journal import (
     situation,
 )
 from pytest_llmdeploy.release.recovery import Recovery
-from pytest_llmdeploy.release.run import JOURNAL
-from pytest_llmdeploy.run import OUTPUT_ROOT, new_run_id
+from pytest_llmdeploy.release.run import JOURNAL, PULSE
+from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
@@ -54,30 +55,54 @@ class Interrupted:
 
 
 def interrupted_in(output: Path) -> Iterator[Interrupted]:
-    """Yield the interrupted releases of a run's folder; none whose process is still at work."""
-    for path in sorted((output / "records" / RECORDS).glob(f"*/{JOURNAL}")):
-        if is_alive(path.parent / "owner.pulse"):
-            continue
-        found = situation(read_entries(path))
-        if found is not None and found.is_open:
-            yield Interrupted(path, found)
+    """Yield the interrupted releases of a run's folder; none whose process is still at work.
+
+    Raises PlatformError for a journal that cannot be read.
+    """
+    for path in _journals(output):
+        if (found := _interrupted(path)) is not None:
+            yield found
+
+
+def _journals(output: Path) -> list[Path]:
+    return sorted((output / "records" / RECORDS).glob(f"*/{JOURNAL}"))
+
+
+def _interrupted(journal: Path) -> Interrupted | None:
+    if is_alive(journal.with_name(PULSE)):
+        return None
+    try:
+        found = situation(read_entries(journal))
+    except ValueError as error:
+        raise PlatformError(f"what a release has done cannot be told: {error}") from error
+    return None if found is None or not found.is_open else Interrupted(journal, found)
 
 
 def newest_interrupted(loaded: LoadedConfig, output: Path | None) -> Interrupted | None:
     """Return the environment's interrupted release; None where there is none.
 
-    It is looked for in the folder `output`, or else in the runs' folders, the newest first, and
-    then in the platform's own store, where a release that began on another machine has its journal.
+    It is looked for in the folder `output`, or else in the folders of the file's runs, the newest
+    first, and then in the platform's own store, where a release that began on another machine has
+    its journal. Raises PlatformError for a journal that cannot be read.
     """
-    root = loaded.root / OUTPUT_ROOT
-    folders = [output] if output is not None else sorted(root.glob("*"), reverse=True)
-    for folder in folders:
+    for folder in [output] if output is not None else _run_folders(loaded):
         for found in interrupted_in(folder.absolute()):
-            if found.environment == loaded.environment_name:
+            ours = output is not None or found.config.resolve() == loaded.path.resolve()
+            if ours and found.environment == loaded.environment_name:
                 return found
     if output is None and loaded.environment.platform == "kubernetes":
-        return _from_elsewhere(loaded, root / new_run_id())
+        return _from_elsewhere(loaded, loaded.root / OUTPUT_ROOT / new_run_id())
     return None
+
+
+def _run_folders(loaded: LoadedConfig) -> list[Path]:
+    """Return the output folders of runs, the newest first.
+
+    They lie below pytest's root, which is the file's own folder, or one of those above it.
+    """
+    roots = dict.fromkeys([loaded.root.absolute(), *loaded.root.absolute().parents, Path.cwd()])
+    folders = [folder for root in roots for folder in (root / OUTPUT_ROOT).glob("*")]
+    return sorted(folders, key=lambda folder: folder.name, reverse=True)
 
 
 def _from_elsewhere(loaded: LoadedConfig, output: Path) -> Interrupted | None:
@@ -123,10 +148,32 @@ def take_lock(fleet: Fleet, *, take_over: bool = False) -> None:
         fleet.lock.steal(me)
 
 
+def await_workers(run: Run) -> list[str]:
+    """Have workers end the releases that they perform, and wait; return what became of those."""
+    said = []
+    for pulse in sorted((run.output / "records" / RECORDS).glob(f"*/{PULSE}")):
+        if not is_alive(pulse):
+            continue
+        run.announce_end()
+        wait_until_gone(pulse)
+        with suppress(OSError, ValueError):  # it has changed nothing; told by what comes next
+            found = situation(read_entries(pulse.with_name(JOURNAL)))
+            if found is not None and not found.is_open:
+                said.append(f"interrupted with its worker: {found.in_words()}")
+    return said
+
+
 def finish_interrupted(output: Path) -> list[str]:
     """Undo what processes of this run left half done; return a line for each such release."""
     said = []
-    for found in interrupted_in(output):
+    for journal in _journals(output):
+        try:
+            found = _interrupted(journal)
+        except (PlatformError, OSError) as error:
+            said.append(str(error))
+            continue
+        if found is None:
+            continue
         what = found.situation.in_words()
         try:
             loaded = load_config(found.config, found.environment)

@@ -29,15 +29,17 @@ from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.liveness import Pulse
 from pytest_llmdeploy.ports import Service, Traffic
 from pytest_llmdeploy.release.blue_green import BlueGreen
 from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
 from pytest_llmdeploy.release.evidence import keep_evidence
 from pytest_llmdeploy.release.journal import Journal
-from pytest_llmdeploy.release.record import ReleaseResult
-from pytest_llmdeploy.release.run import JOURNAL, ReleaseRun, write_result
+from pytest_llmdeploy.release.record import ReleaseResult, StepRecord
+from pytest_llmdeploy.release.run import JOURNAL, PULSE, ReleaseRun, write_result
 from pytest_llmdeploy.release.state import Checks, Order, Release
+from pytest_llmdeploy.release.waiting import AbortedError
 from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -118,10 +120,16 @@ class Releases:
             folder = self._folder(loaded)
             image = self._run.image
             keep = partial(keep_evidence, self._run.output / "evidence", RECORDS)
+
+            def prepare(on_step: Callable[[StepRecord], None]) -> BlueGreen:
+                made = BlueGreen(self.release(loaded, image, folder), on_step, keep)
+                made.between(self._end_when_announced)
+                return made
+
             self._runs[loaded.path] = ReleaseRun(
                 folder,
                 self._turn(),
-                lambda on_step: BlueGreen(self.release(loaded, image, folder), on_step, keep),
+                prepare,
                 lambda line: self._waiting()(line),  # noqa: PLW0108 - it is set later
             )
         return self._runs[loaded.path]
@@ -163,11 +171,20 @@ class Releases:
         performed = BlueGreen(release, evidence=keep)
         performed.between(lambda: self._waiting()(lambda: f"{what}: {performed.now_doing}"))
         with self._turn():
-            result = performed.run()
-            if take_back and result.success:
-                performed.take_back()
+            held = Pulse(folder / PULSE)
+            try:
+                result = performed.run()
+                if take_back and result.success:
+                    performed.take_back()
+            finally:
+                held.stop()
         write_result(folder, result)
         return result
+
+    def _end_when_announced(self) -> None:
+        """End a worker's release with the run: the worker itself may have no item to wait in."""
+        if self._run.worker is not None and self._run.end_announced():
+            raise AbortedError("the run was interrupted")
 
     def _turn(self) -> FileLock:
         """Return what one release at a time holds, over all processes of the run."""

@@ -43,6 +43,8 @@ class Running:
         self._latest = Progress()
         self._over = threading.Event()
         self._begun = threading.Event()
+        # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11).
+        self._ended = threading.Event()
         self._result: TrafficResult | None = None
         self._error: BaseException | None = None
 
@@ -65,17 +67,21 @@ class Running:
             except BaseException as error:  # noqa: BLE001 - told by whoever asks next
                 self._error = error
             finally:
+                self._ended.set()
                 self._begun.set()
 
-        self._thread = threading.Thread(target=run, name="llmdeploy-traffic", daemon=True)
-        self._thread.start()
-        self._begun.wait()
-        if not self._thread.is_alive():
+        threading.Thread(target=run, name="llmdeploy-traffic", daemon=True).start()
+        try:
+            self._begun.wait()
+        except BaseException:  # Ctrl-C: nobody will have this object, to end what has begun
+            self._over.set()
+            raise
+        if self._ended.is_set():
             self._raise()
 
     def progress(self) -> TrafficProgress:
         """Return the requests so far; raise NotMeasuredError where the traffic has ended."""
-        if not self._thread.is_alive():
+        if self._ended.is_set():
             self._raise()
         latest = self._latest
         return TrafficProgress(latest.intended, latest.ended, latest.failed)
@@ -83,7 +89,7 @@ class Running:
     def finish(self) -> Ledger:
         """Begin no more requests, let the open ones end, and return all of them."""
         self._over.set()
-        self._thread.join()
+        self._ended.wait()
         if self._result is None:
             self._raise()
         assert self._result is not None

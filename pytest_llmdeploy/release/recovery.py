@@ -12,7 +12,9 @@ from pytest_llmdeploy.release.convergence import Identity, endpoints_lack
 from pytest_llmdeploy.release.journal import Journal, Situation
 from pytest_llmdeploy.release.record import RollbackReport
 from pytest_llmdeploy.release.rollback import WayBack, roll_back
-from pytest_llmdeploy.release.state import Checks
+from pytest_llmdeploy.release.state import Checks, StepFailedError
+from pytest_llmdeploy.release.waiting import patiently
+from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,29 @@ class Recovery:
                 f"the service leads to {color}, not to {new}: there is nothing to keep; "
                 "without --keep-new the former state is brought back"
             )
-        rollout = self.fleet.rollout(new)
-        if not rollout.complete:
-            raise PlatformError(f"{new} is not complete: {rollout.failure or rollout.waiting_for}")
-        if lack := endpoints_lack(self.fleet, new):
-            raise PlatformError(lack)
+        told: list[str] = []
+
+        def well() -> bool:
+            rollout = self.fleet.rollout(new)
+            lack = endpoints_lack(self.fleet, new)
+            if rollout.complete and lack is None:
+                return True
+            if rollout.failure is not None:
+                raise StepFailedError(rollout.failure)
+            told[:] = [lack if rollout.complete and lack else rollout.waiting_for]
+            return False
+
+        try:
+            wait_until(
+                patiently(well, told),
+                what=f"{new} should be complete, and alone have the traffic",
+                timeout=self.config.converge_timeout,
+                setting="blue_green.converge_timeout",
+            )
+        except StepFailedError as error:
+            raise PlatformError(f"{new} is not complete: {error}") from error
+        except WaitTimeoutError as error:
+            raise PlatformError(f"{error}; last: {told[-1]}") from error
         self.journal.end("kept")
         return f"the service leads to {new}, {image}, as the interrupted release wanted it"
 

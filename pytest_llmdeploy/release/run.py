@@ -18,6 +18,8 @@ from pytest_llmdeploy.release.record import FINAL, ReleaseResult, StepRecord
 
 JOURNAL = "journal.jsonl"
 RESULT = "result.json"
+PULSE = "owner.pulse"
+"""Held by the process that performs the release for as long as it does."""
 POLL_INTERVAL = 0.1
 
 Prepare = Callable[[Callable[[StepRecord], None]], BlueGreen]
@@ -44,6 +46,8 @@ class ReleaseRun:
         self._waiting = waiting
         self._release: BlueGreen | None = None
         self._thread: threading.Thread | None = None
+        # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11).
+        self._over = threading.Event()
         self._died: BaseException | None = None
 
     def step(self, name: str) -> StepRecord:
@@ -55,10 +59,9 @@ class ReleaseRun:
         while (record := self._found(name)) is None:
             self._waiting(self._line)
             if self._thread is not None:
-                self._thread.join(POLL_INTERVAL)
-                over = not self._thread.is_alive()
+                over = self._over.wait(POLL_INTERVAL)
             else:
-                over = not is_alive(self._folder / "owner.pulse")
+                over = not is_alive(self._folder / PULSE)
                 time.sleep(POLL_INTERVAL)
             if over and self._found(name) is None:
                 raise NotMeasuredError(self._ended_early())
@@ -71,20 +74,21 @@ class ReleaseRun:
         ended = self._found(FINAL) is not None
         if not ended:
             self._release.abort("pytest ended before the release did")
-        self._thread.join()
+        self._over.wait()
         final = self._found(FINAL)
         return [] if ended or final is None else [f"the release was interrupted: {final.reason}"]
 
     def _begin_or_join(self) -> None:
-        if self._thread is not None:
+        pulse = self._folder / PULSE
+        if self._thread is not None or pulse.exists():
             return
+        release = self._prepare(self._note)  # before the pulse: others must not wait for an error
         self._folder.mkdir(parents=True, exist_ok=True)
-        pulse = self._folder / "owner.pulse"
         with FileLock(self._folder / "owner.lock"):
             if pulse.exists():
                 return
             held = Pulse(pulse)
-        self._release = self._prepare(self._note)
+        self._release = release
         self._thread = threading.Thread(
             target=self._perform, args=(held,), name="llmdeploy-release"
         )
@@ -100,6 +104,7 @@ class ReleaseRun:
             self._died = error
         finally:
             held.stop()
+            self._over.set()
 
     def _line(self) -> str:
         what = (
