@@ -241,6 +241,7 @@ def existing() -> list[str]:
 
 def delete(name: str) -> None:
     """Delete a cluster and forget it; nothing where it is gone. Raises ProgramError."""
+    registry.folder().mkdir(parents=True, exist_ok=True, mode=0o700)
     with FileLock(registry.folder() / f"{name}.delete", timeout=DELETE_TIMEOUT):
         # Given a kubeconfig that is nobody's, kind leaves ~/.kube alone.
         argv = ["kind", "delete", "cluster", "--name", name, "--kubeconfig", os.devnull]

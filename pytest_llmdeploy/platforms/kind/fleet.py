@@ -126,7 +126,7 @@ class KindFleet(KubernetesFleet):
         wanted = [*self._kind.build, *self._kind.load]
         if images.image_id(self._stable_image) is not None:
             wanted.append(self._stable_image)
-        self._load(list(dict.fromkeys(wanted)), cluster)
+        self._load(list(dict.fromkeys(wanted)), cluster.name)
         _ensure_namespace(api, self._names.namespace)
         for release in self._kind.helm:
             timeout = self._kind.helm_timeout
@@ -160,20 +160,12 @@ class KindFleet(KubernetesFleet):
             return [Finding("image", text)]
         if images.image_id(image) is not None:
             with FileLock(self._folder / "images.lock", timeout=images.LOAD_TIMEOUT * 2):
-                self._load([image], self._cluster.ensure())
+                self._load([image], self._cluster.ensure().name)
         return []
 
-    def _load(self, wanted: Sequence[str], cluster: Cluster) -> None:
-        """Load what is not in the cluster yet, as far as this run knows."""
-        noted = self._folder / "images.json"
-        loaded: dict[str, str] = {}
-        if noted.exists():
-            loaded = json.loads(noted.read_text(encoding="utf-8"))
-        ids = {image: images.image_id(image) or "" for image in wanted}
-        new = [image for image in wanted if not ids[image] or loaded.get(image) != ids[image]]
-        if new:
-            images.load(new, cluster.name, self._folder)
-            noted.write_text(json.dumps(loaded | ids), encoding="utf-8")
+    def _load(self, wanted: Sequence[str], cluster: str) -> None:
+        if lacking := images.missing(wanted, cluster):
+            images.load(lacking, cluster, self._folder)
 
 
 def _ensure_namespace(api: Api, namespace: str) -> None:

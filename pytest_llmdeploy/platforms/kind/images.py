@@ -40,6 +40,28 @@ def image_id(image: str) -> str | None:
         return None
 
 
+def missing(images: Sequence[str], cluster: str) -> list[str]:
+    """Return the images that some node of a cluster lacks, or has otherwise than Docker here.
+
+    Where Docker counts ids otherwise than the nodes (its containerd store does), all are missing.
+    """
+    nodes = run(["kind", "get", "nodes", "--name", cluster, "--quiet"], timeout=QUICK).split()
+    return [
+        image
+        for image in images
+        if (id_here := image_id(image)) is None
+        or any(_id_on(node, image) != id_here for node in nodes)
+    ]
+
+
+def _id_on(node: str, image: str) -> str | None:
+    inspect = ["crictl", "inspecti", "--output", "go-template", "--template", "{{.status.id}}"]
+    try:
+        return run(["docker", "exec", node, *inspect, image], timeout=QUICK).strip()
+    except ProgramError:
+        return None
+
+
 def load(images: Sequence[str], cluster: str, folder: Path) -> None:
     """Load images into all nodes of a cluster, by one archive below `folder`."""
     with tempfile.TemporaryDirectory(dir=folder, prefix="images-") as temporary:

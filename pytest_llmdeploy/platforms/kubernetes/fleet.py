@@ -27,7 +27,7 @@ from pytest_llmdeploy.platforms.kubernetes.pods import (
     to_pod,
 )
 from pytest_llmdeploy.platforms.kubernetes.portforward import forwarded
-from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, examine
+from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, autoscaler_targets, examine
 from pytest_llmdeploy.platforms.kubernetes.refusals import TakenError, UnclearError
 from pytest_llmdeploy.platforms.kubernetes.rollout import Seen, judge
 from pytest_llmdeploy.platforms.kubernetes.traffic import Traffic
@@ -130,7 +130,11 @@ class KubernetesFleet:
     def deploy(self, color: str, image: str, variables: Mapping[str, str]) -> None:
         """Create or update a colour's Deployment by server-side apply; returns before it is up."""
         self.lock.check()
-        applied = self._apply(color, self._manifest(color, image, variables))
+        manifest = self._manifest(color, image, variables)
+        if color in self._autoscaled() and (present := self._deployment(color)) is not None:
+            # What the autoscaler decided is not ours to change.
+            manifest["spec"]["replicas"] = present["spec"]["replicas"] or self._config.replicas
+        applied = self._apply(color, manifest)
         self._note(color, applied)
 
     def rollout(self, color: str) -> Rollout:
@@ -194,7 +198,7 @@ class KubernetesFleet:
     def snapshot(self) -> Snapshot:
         """Return the Service and both Deployments, without what the server sets."""
         deployments = {color: self._deployment(color) for color in COLORS}
-        return states.take(self._traffic.service(), deployments)
+        return states.take(self._traffic.service(), deployments, self._autoscaled())
 
     def restore_traffic(self, snapshot: Snapshot) -> None:
         """Let the Service select what the snapshot says, also where it was deleted meanwhile."""
@@ -207,7 +211,7 @@ class KubernetesFleet:
         former = snapshot["deployments"]
         # What was there comes first: nothing is deleted before it.
         for color in sorted(COLORS, key=lambda color: former.get(color) is None):
-            self._restore(color, former.get(color))
+            self._restore(color, snapshot)
 
     def differences(self, snapshot: Snapshot) -> Sequence[str]:
         """Return in words how the present state differs from the snapshot; empty: not at all."""
@@ -229,6 +233,10 @@ class KubernetesFleet:
 
     def _deployment(self, color: str) -> Object | None:
         return self._api.get(self._names.deployment(color))
+
+    def _autoscaled(self) -> list[str]:
+        targets = autoscaler_targets(self._api, self._names)
+        return [color for color in COLORS if self._names.deployment_name(color) in targets]
 
     def _pods(self, color: str) -> list[Object]:
         selector = selector_text(self._names.labels(color))
@@ -293,10 +301,11 @@ class KubernetesFleet:
                 f"Service {self._names.service} leads to {color}: its replicas are not removed"
             )
 
-    def _restore(self, color: str, former: Mapping[str, object] | None) -> None:
+    def _restore(self, color: str, snapshot: Snapshot) -> None:
         path, title = self._names.deployment(color), self._names.deployment_name(color)
         for _ in range(ATTEMPTS):
             present = self._deployment(color)
+            former = states.former_state(snapshot, color, present)
             if former is None:
                 if present is not None:
                     self._require_no_traffic(color)

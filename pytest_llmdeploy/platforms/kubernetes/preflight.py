@@ -158,14 +158,24 @@ def _room(api: Api, names: Names, plan: Plan) -> Iterator[Finding]:
             yield Finding("capacity", text)
 
 
+def autoscaler_targets(api: Api, names: Names) -> dict[str, str]:
+    """Return the Deployments that autoscalers scale, as far as we may see, with their names."""
+    found = _seen(api, names.group("autoscaling/v2", "horizontalpodautoscalers"))
+    targets = [(item["spec"].get("scaleTargetRef") or {}, item) for item in found]
+    return {
+        str(target["name"]): str(item["metadata"]["name"])
+        for target, item in targets
+        if target.get("kind", "Deployment") == "Deployment" and "name" in target
+    }
+
+
 def _autoscalers(api: Api, names: Names) -> Iterator[Finding]:
-    ours = {names.deployment_name(color) for color in COLORS}
-    for item in _seen(api, names.group("autoscaling/v2", "horizontalpodautoscalers")):
-        target = (item["spec"].get("scaleTargetRef") or {}).get("name")
-        if target in ours:
+    targets = autoscaler_targets(api, names)
+    for target in (names.deployment_name(color) for color in COLORS):
+        if target in targets:
             text = (
-                f"HorizontalPodAutoscaler {item['metadata']['name']} scales {target}: "
-                "it follows no switch; the other colour has the replicas that the file says"
+                f"HorizontalPodAutoscaler {targets[target]} scales {target}: it follows no "
+                "switch; a colour without one has the replicas that the file says"
             )
             yield Finding("autoscaler", text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_llmdeploy.platforms.kubernetes.names import Names
@@ -33,12 +33,28 @@ def _annotations(metadata: Object) -> dict[str, str]:
     return {key: value for key, value in found.items() if not key.startswith(_SET_BY_SERVER)}
 
 
-def take(service: Object | None, deployments: Mapping[str, Object | None]) -> Snapshot:
-    """Return the snapshot of a Service and the Deployments by colour; None where one is missing."""
+def take(
+    service: Object | None,
+    deployments: Mapping[str, Object | None],
+    autoscaled: Collection[str] = (),
+) -> Snapshot:
+    """Return the snapshot of a Service and the Deployments by colour; None where one is missing.
+
+    How many replicas the colours `autoscaled` have is not the release's, but an autoscaler's.
+    """
     return {
         "service": kept(service),
         "deployments": {color: kept(item) for color, item in deployments.items()},
+        "autoscaled": sorted(autoscaled),
     }
+
+
+def former_state(snapshot: Snapshot, color: str, present: Object | None) -> dict[str, Any] | None:
+    """Return what a colour's Deployment is to be again; None where it is not to be there."""
+    former = snapshot["deployments"].get(color)
+    if former is None or present is None or color not in snapshot["autoscaled"]:
+        return None if former is None else dict(former)
+    return {**former, "spec": {**former["spec"], "replicas": present["spec"].get("replicas")}}
 
 
 def is_same(former: Object, present: Object) -> bool:
@@ -96,7 +112,8 @@ def differences(snapshot: Snapshot, present: Snapshot, names: Names) -> list[str
     found = list(_service_differences(snapshot["service"], present["service"], names))
     for color in COLORS:
         title = f"Deployment {names.deployment_name(color)}"
-        former, now = snapshot["deployments"].get(color), present["deployments"].get(color)
+        now = present["deployments"].get(color)
+        former = former_state(snapshot, color, now)
         if former is None or now is None:
             found += _existence(title, former, now)
             continue

@@ -186,7 +186,7 @@ def test_autoscalers_and_budgets_are_noted() -> None:
     ]
     assert [finding.text for finding in findings(cluster)] == [
         "HorizontalPodAutoscaler h scales llm-service-blue: it follows no switch; "
-        "the other colour has the replicas that the file says",
+        "a colour without one has the replicas that the file says",
         "PodDisruptionBudget b counts both colours together",
     ]
 

@@ -10,6 +10,7 @@ from pytest_llmdeploy.platforms.kubernetes.names import Names
 from pytest_llmdeploy.platforms.kubernetes.snapshot import (
     commands,
     differences,
+    former_state,
     is_same,
     recreated,
     returned,
@@ -70,6 +71,19 @@ def test_differences_are_words() -> None:
         "Deployment llm-blue: spec.template.spec.containers[0].image is llm:2, was llm:1",
         "Deployment llm-green is there, and was not before",
     ]
+
+
+def test_what_an_autoscaler_decides_is_no_difference() -> None:
+    scaled = deployment()
+    scaled["spec"]["replicas"] = 7
+    former = take(service(), {"blue": deployment(), "green": None}, ["blue"])
+    assert differences(former, take(service(), {"blue": scaled, "green": None}), NAMES) == []
+    state = former_state(former, "blue", scaled)
+    assert state is not None
+    assert is_same(state, scaled)
+    state = former_state(former, "blue", None)
+    assert state is not None
+    assert state["spec"]["replicas"] == 3
 
 
 def test_what_is_gone_is_a_difference() -> None:
