@@ -321,7 +321,13 @@ def test_a_forward_to_a_pod_that_refuses_says_so(
     wrong.close()
 
 
-def test_a_chart_is_installed(cluster: Cluster, api: Api, namespace: str, tmp_path: Path) -> None:
+def test_a_chart_is_installed(
+    cluster: Cluster,
+    api: Api,
+    namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     if shutil.which("helm") is None:
         pytest.skip("helm is not on PATH")
     chart = tmp_path / "chart"
@@ -332,7 +338,9 @@ def test_a_chart_is_installed(cluster: Cluster, api: Api, namespace: str, tmp_pa
     release = HelmConfig(
         name="greeting", chart="chart", namespace=namespace, values={"text": "hello"}
     )
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     install(release, cluster, tmp_path, tmp_path, 60.0)
+    assert not (tmp_path / "home" / ".kube").exists()
     found = api.get(f"/api/v1/namespaces/{namespace}/configmaps/greeting")
     assert found is not None
     assert found["data"] == {"text": "hello"}

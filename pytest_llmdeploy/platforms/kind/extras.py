@@ -32,7 +32,13 @@ def install(
     argv += ["--namespace", release.namespace, "--create-namespace", "--values", str(values)]
     argv += ["--kubeconfig", cluster.kubeconfig, "--kube-context", cluster.context]
     argv += ["--wait", "--timeout", f"{timeout:.0f}s"]
-    run(argv, timeout=timeout + TERMINATION_MARGIN, setting="kind.helm_timeout", folder=root)
+    run(
+        argv,
+        timeout=timeout + TERMINATION_MARGIN,
+        setting="kind.helm_timeout",
+        folder=root,
+        variables={"KUBECACHEDIR": str(folder / "cache")},  # else it is in ~/.kube
+    )
 
 
 def apply_file(api: Api, path: Path, namespace: str) -> None:
