@@ -99,6 +99,8 @@ class Pod:
     restarts: int = 0
     problem: str | None = None
     """What keeps it from becoming ready, such as ``ImagePullBackOff: …``; None where nothing."""
+    digest: str | None = None
+    """What exactly `image` was when the replica was made, where the platform tells it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasure
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.liveness import Pulse
 from pytest_llmdeploy.ports import Service, Traffic
-from pytest_llmdeploy.release.blue_green import BlueGreen
+from pytest_llmdeploy.redaction import Redactor
+from pytest_llmdeploy.release.blue_green import BlueGreen, KeepEvidence
 from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
 from pytest_llmdeploy.release.evidence import keep_evidence
@@ -122,7 +123,7 @@ class Releases:
             keep = partial(keep_evidence, self._run.output / "evidence", RECORDS)
 
             def prepare(on_step: Callable[[StepRecord], None]) -> BlueGreen:
-                made = BlueGreen(self.release(loaded, image, folder), on_step, keep)
+                made = self._made(self.release(loaded, image, folder), keep, on_step)
                 made.between(self._end_when_announced)
                 return made
 
@@ -168,7 +169,7 @@ class Releases:
     ) -> ReleaseResult:
         """Perform a release here and now; one that should not have passed is taken back."""
         keep = partial(keep_evidence, self._run.output / "evidence", folder.name)
-        performed = BlueGreen(release, evidence=keep)
+        performed = self._made(release, keep)
         performed.between(lambda: self._waiting()(lambda: f"{what}: {performed.now_doing}"))
         with self._turn():
             held = Pulse(folder / PULSE)
@@ -222,10 +223,30 @@ class Releases:
             checks=release_checks(loaded),
             traffic_to=partial(release_traffic, loaded, folder),
             journal=Journal(folder / JOURNAL, fleet.journal),
-            on_action=partial(self._audit, order),
+            on_action=partial(self._audit, order, loaded.redactor),
         )
 
-    def _audit(self, order: Order, action: str, detail: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _made(
+        release: Release,
+        keep: KeepEvidence,
+        on_step: Callable[[StepRecord], None] = lambda _record: None,
+    ) -> BlueGreen:
+        """Return what performs the release; its verdicts go into the audit trail."""
+
+        def tell(record: StepRecord) -> None:
+            if not record.skipped:
+                told = {"step": record.name, "verdict": str(record.verdict)}
+                digests = record.detail.get("digests")
+                more = {"digests": digests} if digests else {}
+                release.on_action("verdict", {**told, "reason": record.reason, **more})
+            on_step(record)
+
+        return BlueGreen(release, tell, keep)
+
+    def _audit(
+        self, order: Order, redact: Redactor, action: str, detail: Mapping[str, Any]
+    ) -> None:
         from pytest_llmdeploy.reports.audit import AUDIT, append
 
         append(
@@ -236,7 +257,7 @@ class Releases:
                 "service": order.service,
                 "environment": order.environment,
                 "image": order.image,
-                "detail": dict(detail),
+                "detail": redact.deep(dict(detail)),
             },
         )
 

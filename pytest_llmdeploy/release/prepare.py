@@ -132,7 +132,9 @@ def roll_out(release: Release) -> Outcome:
     release.pods = tuple(sorted(pod.name for pod in pods))
     seconds = time.monotonic() - begun
     reason = f"{len(pods)} of {len(pods)} replicas are ready after {seconds:.1f} s"
-    return Outcome(reason, {"pods": list(release.pods), "seconds": seconds})
+    digests = sorted({pod.digest for pod in pods if pod.digest is not None})
+    detail = {"pods": list(release.pods), "seconds": seconds, "digests": digests}
+    return Outcome(reason, detail)
 
 
 def check_health(release: Release) -> Outcome:

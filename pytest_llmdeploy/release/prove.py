@@ -156,8 +156,11 @@ def prove_no_loss(release: Release) -> Outcome:
         raise InconclusiveError(verdict.reason, {"traffic": detail})
     straddling = sum(losses.straddling.values())
     release.decided = True
+    left = ""
+    if losses.last_old is not None:
+        left = f", and the former version gave its last answer {losses.last_old:.1f} s after it"
     return Outcome(
-        f"{verdict.reason}; {straddling} requests were open at the switch",
+        f"{verdict.reason}; {straddling} requests were open at the switch{left}",
         {"traffic": detail, "bound": verdict.bound},
     )
 

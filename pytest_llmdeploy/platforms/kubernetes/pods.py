@@ -131,4 +131,11 @@ def to_pod(pod: Object, service: str) -> Pod:
         terminating=is_terminating(pod),
         restarts=restarts(pod),
         problem=problem(pod),
+        digest=_digest(pod, service),
     )
+
+
+def _digest(pod: Object, service: str) -> str | None:
+    wanted = main_container(pod["spec"], service)["name"]
+    found = (each.get("imageID") for each in container_statuses(pod) if each["name"] == wanted)
+    return next(found, None) or None
