@@ -44,6 +44,10 @@ PATTERNS = {
     r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$": (
         "a Kubernetes name (small letters, digits and '-', at most 63)"
     ),
+    r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$": (
+        "a Kubernetes name (small letters, digits and '-', at most 42)"
+    ),
+    r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$": "a Kubernetes quantity such as 512Mi or 500m",
 }
 """What each pattern of the models allows, in words."""
 BRANCHES = {"str": "text", "dict[": "a mapping", "tuple[": "a list"}
