@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmdeploy.config import load, models
+from pytest_llmdeploy.config import load, models, release
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.config.section import Section
 from pytest_llmdeploy.config.yaml_reader import read_yaml
@@ -24,6 +24,10 @@ def page(pytestconfig: pytest.Config) -> str:
         ("service", models.ServiceConfig),
         ("environments", models.EnvironmentConfig),
         ("reference", models.ReferenceConfig),
+        ("images", release.ImageConfig),
+        ("kind", release.KindConfig),
+        ("build", release.BuildConfig),
+        ("helm", release.HelmConfig),
         ("health", models.HttpCheck),
         ("smoke", models.SmokeCheck),
         ("gates", models.SuiteConfig),
@@ -35,6 +39,11 @@ def page(pytestconfig: pytest.Config) -> str:
         ("timeouts", load.TimeoutsConfig),
         ("good", load.GoodConfig),
         ("compare", load.CompareConfig),
+        ("blue_green", release.BlueGreenConfig),
+        ("resources", release.ResourcesConfig),
+        ("probes", release.ProbeConfig),
+        ("traffic", release.TrafficConfig),
+        ("rollback", release.RollbackConfig),
         ("policy", models.PolicyConfig),
     ],
     ids=lambda pair: pair[0],
