@@ -114,6 +114,10 @@ class Api:
         query = {"fieldManager": FIELD_MANAGER}
         return _object(self._ask("POST", path, query, body, repeat=False))
 
+    def review(self, path: str, body: Object) -> Object:
+        """Return the answer to a question that is asked by creating it, and leaves nothing."""
+        return _object(self._ask("POST", path, {}, body))
+
     def replace(self, path: str, body: Object) -> Object:
         """Replace an object as long as its resourceVersion is the one in `body`.
 

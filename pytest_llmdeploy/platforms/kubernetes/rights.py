@@ -82,4 +82,4 @@ def _allowed(api: Api, names: Names, right: Right, verb: str, name: str) -> bool
         "kind": "SelfSubjectAccessReview",
         "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
     }
-    return bool(api.create(_REVIEWS, review)["status"]["allowed"])
+    return bool(api.review(_REVIEWS, review)["status"]["allowed"])
