@@ -27,7 +27,12 @@ from pytest_llmdeploy.checks.identity import identify, measure_status
 from pytest_llmdeploy.checks.measure import first_model, measure_health, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.config.release import BlueGreenConfig
-from pytest_llmdeploy.errors import MissingExtraError, NotBegunError, NotMeasuredError
+from pytest_llmdeploy.errors import (
+    MissingExtraError,
+    NotBegunError,
+    NotMeasuredError,
+    PlatformError,
+)
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.liveness import Pulse
 from pytest_llmdeploy.ports import Service, Traffic
@@ -235,12 +240,12 @@ class Releases:
         """Return what performs the release; its verdicts go into the audit trail."""
 
         def tell(record: StepRecord) -> None:
+            on_step(record)  # first: items wait for it
             if not record.skipped:
                 told = {"step": record.name, "verdict": str(record.verdict)}
                 digests = record.detail.get("digests")
                 more = {"digests": digests} if digests else {}
                 release.on_action("verdict", {**told, "reason": record.reason, **more})
-            on_step(record)
 
         return BlueGreen(release, tell, keep)
 
@@ -249,17 +254,18 @@ class Releases:
     ) -> None:
         from pytest_llmdeploy.reports.audit import AUDIT, append
 
-        append(
-            self._run.prepare() / AUDIT,
-            {
-                "event": action,
-                "who": order.holder,
-                "service": order.service,
-                "environment": order.environment,
-                "image": order.image,
-                "detail": redact.deep(dict(detail)),
-            },
-        )
+        entry = {
+            "event": action,
+            "who": order.holder,
+            "service": order.service,
+            "environment": order.environment,
+            "image": order.image,
+            "detail": redact.deep(dict(detail)),
+        }
+        try:
+            append(self._run.prepare() / AUDIT, entry)
+        except OSError as error:
+            raise PlatformError(f"the audit trail cannot be written: {error}") from error
 
     def close(self) -> list[str]:
         """End releases that are under way, by a rollback; return what has to be said about them."""

@@ -20,7 +20,9 @@ from pytest_llmdeploy.release.prove import clean_up, converge, prove_no_loss, sw
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, RollbackReport, StepRecord
 from pytest_llmdeploy.release.rollback import WayBack, roll_back
 from pytest_llmdeploy.release.state import InconclusiveError, Outcome, Release, StepFailedError
+from pytest_llmdeploy.release.waiting import insist, patiently
 from pytest_llmdeploy.verdicts import Verdict
+from pytest_llmdeploy.waiting import wait_until
 
 STEPS: Mapping[str, Callable[[Release], Outcome]] = {
     "preflight": preflight,
@@ -35,6 +37,8 @@ STEPS: Mapping[str, Callable[[Release], Outcome]] = {
     "cleanup": clean_up,
 }
 """What is done, in this order; `FINAL` follows and tells what everything was left in."""
+UNLOCK_TIMEOUT = 5.0
+"""Seconds for which giving the lock back is tried."""
 KeepEvidence = Callable[[str, Mapping[str, str]], str | None]
 """Keeps the files about a failed step; returns the folder that they are in."""
 
@@ -94,8 +98,7 @@ class BlueGreen:
         self._tell(self._final_state(failed))
         # Kept after a rollback that failed: nothing may be released over that.
         if self._rollback is None or self._rollback.succeeded:
-            with suppress(PlatformError):
-                self._release.fleet.lock.release()
+            self._unlock()
         if interrupted is not None:
             raise interrupted
         return self._result(begun, failed)
@@ -135,9 +138,20 @@ class BlueGreen:
             verdict, reason = Verdict.ERROR, str(error)
         return StepRecord(name, verdict, reason, started, time.monotonic() - clock, detail=detail)
 
+    def _unlock(self) -> None:
+        with suppress(PlatformError):
+            insist(
+                self._release.fleet.lock.release,
+                what="the lock should be given back",
+                timeout=UNLOCK_TIMEOUT,
+                setting="a fixed limit",
+                clock=time,
+            )
+
     def _tell(self, record: StepRecord) -> None:
         self._steps.append(record)
-        self._on_step(record)
+        with suppress(OSError, LLMDeployError):  # a full disk must not stand in the way back
+            self._on_step(record)
 
     def _go_back(self, failed: StepRecord) -> None:
         """Tell of the failed step, and bring back what was changed."""
@@ -157,7 +171,8 @@ class BlueGreen:
         moved = release.moments.switch is not None
         if moved:
             release.moments = replace(release.moments, back=detected)
-        release.on_action("rollback", {"because": failed.reason})
+        with suppress(OSError, LLMDeployError):
+            release.on_action("rollback", {"because": failed.reason})
         report = roll_back(self._way_back(moved=moved, between=tell), release.journal)
         tell()
         if report.time_to_safe is not None:
@@ -181,7 +196,10 @@ class BlueGreen:
     def _collect(self, step: str) -> str | None:
         release = self._release
         colors = [color for color in (release.new, release.old) if color is not None]
-        return self._evidence(step, release.fleet.evidence(colors))
+        try:
+            return self._evidence(step, release.fleet.evidence(colors))
+        except (OSError, LLMDeployError):
+            return None
 
     def _stop_traffic(self) -> None:
         """End the traffic of a release that failed; what it shows goes into the result."""
@@ -214,10 +232,22 @@ class BlueGreen:
 
     def _released(self) -> StepRecord:
         release = self._release
+        told: list[str] = []
         try:
-            color, image = release.fleet.color(), release.fleet.image(release.new)
+            color, image = wait_until(
+                patiently(lambda: (release.fleet.color(), release.fleet.image(release.new)), told),
+                what="the state should be read",
+                timeout=release.config.converge_timeout,
+                setting="blue_green.converge_timeout",
+                interval=0.5,
+            )
         except LLMDeployError as error:
-            return _told(FINAL, Verdict.ERROR, f"the state cannot be read: {error}")
+            command = f"llmdeploy rollback --env {release.order.environment}"
+            reason = (
+                f"the state cannot be read: {told[-1] if told else error}; to look at it, run:\n"
+                f"  {command} --look\nand to let the new version stay:\n  {command} --keep-new"
+            )
+            return _told(FINAL, Verdict.ERROR, reason)
         state = f"the service leads to {color}, and {release.new} has {image}"
         if color != release.new or image != release.order.image:
             return _told(FINAL, Verdict.FAIL, f"{state}: somebody has changed it")

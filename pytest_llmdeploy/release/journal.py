@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.ports import JournalStore
@@ -24,6 +24,10 @@ DONE = "done"
 END = "end"
 SWITCH = "switch"
 """The action after which users may meet the new version."""
+END_ATTEMPTS = 5
+"""An end that the platform's copy lacks would keep everybody from the next release."""
+END_INTERVAL = 0.5
+"""Seconds between two of them."""
 
 
 class Journal:
@@ -34,7 +38,7 @@ class Journal:
         self.path = path
         self._store = store
         self.store_error: str | None = None
-        """Why the platform's copy is not complete."""
+        """Why the platform's copy, or the file itself, is not complete."""
 
     def begin(self, release: Mapping[str, Any]) -> None:
         """Start the journal of a release; raise PlatformError where the platform cannot keep it."""
@@ -56,26 +60,55 @@ class Journal:
 
     def end(self, state: str) -> None:
         """Close the journal: nothing is left to be finished."""
-        self._write({"kind": END, "state": state}, durable=False)
+        self._write({"kind": END, "state": state}, durable=False, attempts=END_ATTEMPTS)
 
-    def _write(self, entry: dict[str, Any], *, durable: bool = True) -> None:
+    def _write(self, entry: dict[str, Any], *, durable: bool = True, attempts: int = 1) -> None:
         entry = {"time": time.time(), **entry}
-        append_durably(self.path, entry)
         try:
-            self._store.append(entry)
-        except PlatformError as error:
-            self.store_error = str(error)
+            append_durably(self.path, entry)
+        except OSError as error:
+            self.store_error = f"the journal {self.path} cannot be written: {error}"
             if durable:
-                raise
+                raise PlatformError(self.store_error) from error
+        for left in reversed(range(attempts)):
+            try:
+                self._store.append(entry)
+                return
+            except PlatformError as error:
+                self.store_error = str(error)
+                if durable:
+                    raise
+            if left:
+                time.sleep(END_INTERVAL)
 
 
 def append_durably(path: Path, entry: Mapping[str, Any]) -> None:
     """Append one line of JSON and wait until the disk has it."""
     line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
     with path.open("ab") as file:
+        _mend_end(path, file)
         file.write(line.encode("utf-8", "replace"))
         file.flush()
         os.fsync(file.fileno())
+
+
+def _mend_end(path: Path, file: BinaryIO) -> None:
+    """Remove a last line that a crash cut, or end it where it is whole: what follows is a line."""
+    size = file.tell()
+    if not size:
+        return
+    with path.open("rb") as written:
+        written.seek(size - 1)
+        if written.read(1) == b"\n":
+            return
+        written.seek(0)
+        last = written.read().rpartition(b"\n")[2]
+    try:
+        json.loads(last)
+    except ValueError:
+        file.truncate(size - len(last))
+    else:
+        file.write(b"\n")
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmdeploy.errors import NotMeasuredError, PlatformError
+from pytest_llmdeploy.errors import LockedError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.ports import Rollout, other_color
 from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.journal import situation
@@ -26,13 +26,7 @@ def preflight(release: Release) -> Outcome:
     """Find out what runs, whether the release may begin, and what to come back to."""
     fleet, order = release.fleet, release.order
     release.entry = fleet.entry().url
-    open_one = situation(fleet.journal.read())
-    if open_one is not None and open_one.is_open:
-        raise PlatformError(
-            f"{open_one.in_words()}, and is not finished; first run "
-            f"`llmdeploy rollback --env {order.environment}`"
-        )
-    fleet.lock.acquire(order.holder)
+    _take_lock(release)
     release.old = fleet.color()
     release.new = other_color(release.old)
     release.old_image = fleet.image(release.old) if release.old else None
@@ -50,6 +44,29 @@ def preflight(release: Release) -> Outcome:
     if notes:
         reason += f"; noted: {'; '.join(notes.values())}"
     return Outcome(reason, {"findings": notes})
+
+
+def _take_lock(release: Release) -> None:
+    """Take the lock; raise LockedError where another release is at work, or is to be finished."""
+    lock = release.fleet.lock
+    try:
+        lock.acquire(release.order.holder)
+    except LockedError as error:
+        if error.alive:
+            raise
+        _check_finished(release)
+        lock.steal(release.order.holder)  # its holder is dead, and has left nothing to finish
+        return
+    _check_finished(release)
+
+
+def _check_finished(release: Release) -> None:
+    found = situation(release.fleet.journal.read())
+    if found is not None and found.is_open:
+        raise PlatformError(
+            f"{found.in_words()}, and is not finished; first run "
+            f"`llmdeploy rollback --env {release.order.environment}`"
+        )
 
 
 def _baseline(release: Release) -> str:

@@ -24,7 +24,7 @@ from pytest_llmdeploy.release.state import (
 from pytest_llmdeploy.release.waiting import patiently
 from pytest_llmdeploy.release.zero_loss import judge_losses
 from pytest_llmdeploy.verdicts import Verdict
-from pytest_llmdeploy.waiting import WaitTimeoutError
+from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 
 WATCH_INTERVAL = 0.5
 
@@ -90,12 +90,19 @@ def watch(release: Release) -> Outcome:
     """Look at the new version for a while."""
     switched = release.moments.switch
     assert switched is not None
+    told: list[str] = []
+    present = wait_until(
+        patiently(partial(_restarts, release), told),
+        what=f"the replicas of {release.new} should be told",
+        timeout=release.config.converge_timeout,
+        setting="blue_green.converge_timeout",
+        interval=WATCH_INTERVAL,
+        clock=release.patience,
+    )
     begun = time.monotonic()
-    present = {pod.name: pod.restarts for pod in release.fleet.pods(release.new)}
     # Only what the rollout made: pods that end are what an earlier release left of this colour.
     restarts = {name: present.get(name, 0) for name in release.pods}
     seen = begun
-    told: list[str] = []
     until = begun + release.config.watch_duration
     while (left := until - time.monotonic()) > 0:
         release.now_doing = f"watches {release.new}, {left:.0f} s left"
@@ -113,6 +120,11 @@ def watch(release: Release) -> Outcome:
         f"{len(restarts)} replicas stayed ready, and no request was lost, for "
         f"{release.config.watch_duration:g} s"
     )
+
+
+def _restarts(release: Release) -> Mapping[str, int]:
+    """Return the restarts of each replica so far."""
+    return {pod.name: pod.restarts for pod in release.fleet.pods(release.new)}
 
 
 def _check_losses(release: Release) -> None:
