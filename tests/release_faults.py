@@ -25,7 +25,7 @@ from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import LockedError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
-from pytest_llmdeploy.ports import Fleet, TrafficProgress
+from pytest_llmdeploy.ports import Fleet, Traffic, TrafficProgress
 from pytest_llmdeploy.release.blue_green import STEPS, BlueGreen
 from pytest_llmdeploy.release.journal import Journal, read_entries, situation
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, StepRecord
@@ -215,9 +215,9 @@ class Site:
     traffics: list[ThreadTraffic] = field(default_factory=list)
 
     @classmethod
-    def build(cls, folder: Path) -> Site:
+    def build(cls, folder: Path, config: str = CONFIG) -> Site:
         (folder / "replica.py").write_text(REPLICA)
-        (folder / "llmdeploy.yaml").write_text(CONFIG.replace("PYTHON", sys.executable))
+        (folder / "llmdeploy.yaml").write_text(config.replace("PYTHON", sys.executable))
         loaded = load_config(folder / "llmdeploy.yaml", "local")
         return cls(folder, cls.client_of(loaded, folder), loaded)
 
@@ -251,6 +251,7 @@ class Site:
         *,
         holder: str = "tester@here:1",
         fleet: LocalFleet | None = None,
+        traffic: Callable[[Path, str], Traffic | None] | None = None,
         **settings: Any,
     ) -> tuple[BlueGreen, Release, Calls]:
         """Return a release that meets the fault; the platform's calls are noted in the list."""
@@ -270,7 +271,7 @@ class Site:
             config=self.config(settings),
             fleet=faulty,
             checks=self.checks,
-            traffic_to=partial(self._traffic, folder),
+            traffic_to=partial(traffic or self._traffic, folder),
             journal=Journal(folder / "journal.jsonl", faulty.journal),
             on_action=phase.on_action,
         )

@@ -116,6 +116,7 @@ class BlueGreen:
             snapshot=release.snapshot,
             old_color=release.old,
             old=release.old_identity,
+            old_image=release.old_image,
             moved=moved,
             who_answers=lambda: release.checks.identify(release.entry),
             between=between,

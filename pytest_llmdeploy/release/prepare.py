@@ -110,6 +110,7 @@ def deploy(release: Release) -> Outcome:
             "origin": dict(order.origin),
             "old_color": release.old,
             "new_color": release.new,
+            "old_image": release.old_image,
             "old_identity": [release.old_identity.color, release.old_identity.version],
             "snapshot": release.snapshot,
         }

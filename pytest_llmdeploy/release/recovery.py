@@ -38,6 +38,7 @@ class Recovery:
                 snapshot=release["snapshot"],
                 old_color=release["old_color"],
                 old=Identity(*release["old_identity"]),
+                old_image=release.get("old_image"),
                 moved=self.situation.may_have_switched,
                 who_answers=lambda: self.checks.identify(entry),
             ),

@@ -1,4 +1,8 @@
-"""The way back to a snapshot: traffic first, then proof, then replicas. May be begun again."""
+"""The way back to a snapshot: traffic first, then proof, then replicas. May be begun again.
+
+Only where the former version has no replicas any more, for the release had come to its cleanup, do
+those come first.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pytest_llmdeploy.config.release import BlueGreenConfig
-from pytest_llmdeploy.errors import LLMDeployError
+from pytest_llmdeploy.errors import LLMDeployError, PlatformError
 from pytest_llmdeploy.ports import Fleet, Snapshot
 from pytest_llmdeploy.release.convergence import Identity, WhoAnswers, wait_until_converged
 from pytest_llmdeploy.release.journal import Journal
@@ -31,6 +35,8 @@ class WayBack:
     moved: bool
     """Users may have met the new version."""
     who_answers: WhoAnswers
+    old_image: str | None = None
+    """The former version; needed where its replicas were deleted."""
     clock: Clock = time
     between: Callable[[], None] = lambda: None
     """Called once traffic is back, before replicas are touched: the time to collect evidence."""
@@ -50,6 +56,7 @@ def roll_back(way: WayBack, journal: Journal | None) -> RollbackReport:
 
     try:
         if way.moved:
+            _ensure_former(way, journal, left)
             _note(journal, "restore-traffic")
             insist(
                 lambda: way.fleet.restore_traffic(way.snapshot),
@@ -79,6 +86,37 @@ def roll_back(way: WayBack, journal: Journal | None) -> RollbackReport:
         journal.end("rolled back")
     what = "traffic and replicas are" if way.moved else "traffic was never moved; replicas are"
     return RollbackReport(True, f"{what} as before the release", time_to_safe=safe)
+
+
+def _ensure_former(way: WayBack, journal: Journal | None, left: Callable[[], float]) -> None:
+    """Have replicas of the former version where none is left: traffic must not go to nothing."""
+    old, told = way.old_color, list[str]()
+    if old is None:
+        return
+    try:
+        if way.fleet.rollout(old).ready or way.fleet.color() == old:
+            return
+        image = way.fleet.image(old)
+    except PlatformError:
+        return  # what cannot be seen is no reason to leave the traffic where it is
+    _note(journal, "restore-former")
+
+    def want() -> None:
+        if image is not None:
+            way.fleet.scale(old, way.config.replicas)
+        elif way.old_image is not None:
+            way.fleet.deploy(old, way.old_image, {})
+
+    what = f"replicas of {old}, of which none was left, should be ready"
+    insist(want, what=what, timeout=left(), setting=SETTING, clock=way.clock)
+    wait_until(
+        patiently(lambda: way.fleet.rollout(old).complete, told),
+        what=what,
+        timeout=left(),
+        setting=SETTING,
+        interval=0.2,
+        clock=way.clock,
+    )
 
 
 def _note(journal: Journal | None, action: str) -> None:

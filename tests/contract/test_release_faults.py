@@ -236,10 +236,33 @@ def test_a_platform_that_is_gone_for_good(site: Site, step: str) -> None:
         )
     elif step == "cleanup":
         assert done.failed.name == "cleanup"
+        assert done.result.success is False
     else:
         assert check(site, done, before) == "rollback failed"
         site.recover(done)
         assert site.fleet.differences(before) == []
+
+
+@pytest.mark.parametrize("old", ["scale_down", "delete"])
+def test_a_release_that_ended_in_its_cleanup_is_undone_without_a_loss(site: Site, old: str) -> None:
+    before = site.state()
+    done = site.perform(Gone(site, "final-state", 1e9), old=old, converge_timeout=1.0)
+    assert done.final.verdict is Verdict.ERROR
+    traffic = site.traffics[0].__class__(site.fleet.entry().url, site.folder / "ledger").start()
+    try:
+        site.recover(done)
+    finally:
+        traffic.finish()
+    assert site.fleet.differences(before) == []
+    assert traffic.progress().failed == 0
+    versions = [record["version"] for record in traffic.records()]
+    assert versions[-1] == before_version(done)
+
+
+def before_version(done: Performed) -> str:
+    """Return the version that ran before the release."""
+    assert done.result.previous_image is not None
+    return done.result.previous_image.partition(":")[2]
 
 
 def test_a_second_release_is_refused_by_the_name_of_the_one_at_work(site: Site) -> None:
