@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -11,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.load.capacity import MOST_PROBES, search
-from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
+from pytest_llmdeploy.load.compare import comparable, compare_targets, compare_with_record
 from pytest_llmdeploy.load.confirm import ABOVE, RUNS, Confirmation, confirm
 from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
@@ -389,20 +388,6 @@ class LoadRun:
         shutil.copy(best.result.ledger, self.folder / LEDGER)
         summary["objectives"] = [each.to_json() for each in best.judged]
         summary["notes"].append(f"latencies are those at {plain(best.rate)} requests/s")
-
-
-def comparable(traffic: TrafficSpec) -> dict[str, Any]:
-    """Return the traffic as builtins, without addresses, keys and long lists."""
-    data = asdict(traffic)
-    del data["targets"], data["host"]
-    for name in ("trace", "prompts"):
-        data[name] = _digest(data[name]) if data[name] else None
-    parsed: dict[str, Any] = json.loads(json.dumps(data))  # tuples become lists, as when read back
-    return parsed
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _keep_log(source: Path, target: Path) -> None:
