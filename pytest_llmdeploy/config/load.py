@@ -128,7 +128,7 @@ class TimeoutsConfig(Section):
     """When a client gives a request up; seconds, counted from when it was sent."""
 
     connect: Seconds = 10.0
-    """Until the connection stands, its TLS handshake included."""
+    """Until the connection stands: name lookup, all addresses and TLS handshake together."""
     first_token: Seconds = 30.0
     """Until the first content of a stream; of an answer in one piece, until its headers."""
     idle: Seconds = 30.0
