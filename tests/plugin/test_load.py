@@ -395,7 +395,7 @@ environments: {local: {url: "{url}"}}
 load:
   none:
     find: max_rate
-    rate: 8
+    rate: 200
     min_rate: 1
     duration: 6
     max_tokens: 4
