@@ -128,7 +128,7 @@ class TimeoutsConfig(Section):
     """When a client gives a request up; seconds, counted from when it was sent."""
 
     connect: Seconds = 10.0
-    """Until the connection stands, its TLS handshake included."""
+    """Until the connection stands: name lookup, all addresses and TLS handshake together."""
     first_token: Seconds = 30.0
     """Until the first content of a stream; of an answer in one piece, until its headers."""
     idle: Seconds = 30.0
@@ -259,6 +259,8 @@ class LoadConfig(Section):
     """Rate that the search must find at least; without it the number itself is the result."""
     precision: Annotated[float, Field(ge=0.01, le=1)] = 0.1
     """Width of the interval that the search narrows the rate down to, as a share of it."""
+    confirm: bool = False
+    """After the search, run just below and just above what it found."""
     compare: CompareConfig | None = None
     """Compare with an earlier record or another version."""
 
@@ -312,6 +314,8 @@ class LoadConfig(Section):
         if self.find is None:
             if self.min_rate is not None:
                 raise ValueError("min_rate is what a search must find: it needs find: max_rate")
+            if self.confirm:
+                raise ValueError("confirm is for what a search found: it needs find: max_rate")
             return self
         if self.rate is None:
             raise ValueError("find: max_rate needs rate: where the search begins")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from pytest_llmdeploy.load.definitions import NOT_JUDGED, NoUsageError, value_of
 from pytest_llmdeploy.load.files import LEDGER, SUMMARY
 from pytest_llmdeploy.load.judging import seconds
 from pytest_llmdeploy.load.ledger import Record, read_ledger
+from pytest_llmdeploy.load.spec import TrafficSpec
 from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.comparison import Block, Ratio, judge_ratio, quantile_ratio
 from pytest_llmdeploy.verdicts.histogram import Histogram
@@ -68,6 +70,20 @@ class Blocks:
     def blocks(self) -> list[Block]:
         """Return the blocks in the order of time."""
         return [Block(v, failed) for v, failed in zip(self._values, self._failed, strict=True)]
+
+
+def comparable(traffic: TrafficSpec) -> dict[str, Any]:
+    """Return the traffic as builtins, without addresses, keys and long lists."""
+    data = asdict(traffic)
+    del data["targets"], data["host"]
+    for name in ("trace", "prompts"):
+        data[name] = _digest(data[name]) if data[name] else None
+    parsed: dict[str, Any] = json.loads(json.dumps(data))  # tuples become lists, as when read back
+    return parsed
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def compare_with_record(

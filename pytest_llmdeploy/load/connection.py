@@ -138,9 +138,9 @@ class Connection:
         refused: OSError | None = None
         try:
             self.send(request, alarm.left())
-        except TimeoutError as error:
-            raise ExchangeError(*alarm.verdict()) from error
         except OSError as error:
+            if _is_ours(error):
+                raise ExchangeError(*alarm.verdict()) from error
             refused = error  # an answer may be there all the same: "too large", say
         try:
             while self._take(answer, alarm):
@@ -286,25 +286,39 @@ class Line:
         return b"%scontent-length: %d\r\n%s\r\n%s" % (self._head, len(content), end, content)
 
     def _open(self) -> Connection:
+        # One deadline for all: a host's lookup has none, and each of its addresses gets the whole.
         deadline = time.monotonic() + self._connect_timeout
+        stage, sock = "cannot connect", None
+        with Timeout(self._connect_timeout) as alarm:
+            try:
+                sock = self._connected()
+                stage = "no TLS session"
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._tls is not None:
+                    sock.settimeout(max(deadline - time.monotonic(), 1e-4))
+                    sock = self._tls.wrap_socket(sock, server_hostname=self._host)
+                return Connection(sock)
+            except BaseException as error:
+                if sock is not None:
+                    sock.close()
+                if error is not alarm and not isinstance(error, OSError):
+                    raise
+                raise ExchangeError(EndClass.CONNECT, f"{stage}: {_why(error)}") from error
+
+    def _connected(self) -> socket.socket:
+        """Return a socket; raise ExchangeError, or OwnLimitError."""
+        address, errors = (self._host, self._port), list[Exception]()
         try:
-            sock = socket.create_connection((self._host, self._port), self._connect_timeout)
+            return socket.create_connection(address, self._connect_timeout, all_errors=True)
+        except ExceptionGroup as group:
+            errors += group.exceptions
         except (OSError, UnicodeError) as error:
-            if getattr(error, "errno", None) in OUR_LIMITS:
-                raise OwnLimitError(_why(error)) from error
-            raise ExchangeError(EndClass.CONNECT, f"cannot connect: {_why(error)}") from error
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:
-                sock.settimeout(max(deadline - time.monotonic(), 1e-4))
-                sock = self._tls.wrap_socket(sock, server_hostname=self._host)
-        except OSError as error:
-            sock.close()
-            raise ExchangeError(EndClass.CONNECT, f"no TLS session: {_why(error)}") from error
-        except BaseException:
-            sock.close()
-            raise
-        return Connection(sock)
+            errors.append(error)
+        # One address that this machine cannot reach says nothing about those that refused it.
+        others = [each for each in errors if getattr(each, "errno", None) not in OUR_LIMITS]
+        if not others:
+            raise OwnLimitError(_why(errors[0])) from errors[0]
+        raise ExchangeError(EndClass.CONNECT, f"cannot connect: {_why(others[0])}") from others[0]
 
 
 def _broken(answer: Answer, error: OSError) -> ExchangeError:
@@ -331,7 +345,12 @@ def _tls(target: Target) -> ssl.SSLContext:
     return context
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
+def _is_ours(error: OSError) -> bool:
+    """Return whether it was a timeout of ours, and not the system's that had given up."""
+    return isinstance(error, TimeoutError) and error.errno is None
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, Timeout) or (isinstance(error, OSError) and _is_ours(error)):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,17 +10,17 @@ import os
 import selectors
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.load.accounting import join_ledgers
 from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.files import LEDGER, LOG
-from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, read_ledger
-from pytest_llmdeploy.load.schedule import arrivals
+from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
 from pytest_llmdeploy.load.worker import Worker, end_all
 from pytest_llmdeploy.redaction import Redactor
@@ -195,9 +195,12 @@ class _Conversation:
         """Why the run is no measurement."""
         self.lost_at: float | None = None
         """Seconds since the start when a process was first seen to be lost or hung."""
+        self.over_at: float | None = None
+        """Seconds since the start when the processes were told to begin nothing more."""
         self._watch = watch
         self._finish = finish
-        self._finishing = False
+        self.finished = False
+        """The traffic ended when `finish` said so, which may be before its time."""
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._longest = traffic.traffic_duration + traffic.drain + OVERTIME
@@ -237,11 +240,11 @@ class _Conversation:
                 self.in_flight.append((sampled, progress.in_flight))
             if why := self._watch(progress):
                 self._stop(why)
-            if not self._finishing and self._finish():
-                self._finishing = True
-                self._longest = min(self._longest, self._now() + self.traffic.drain + OVERTIME)
-                for worker in self.workers:
-                    worker.tell(json.dumps({"finish": True}))
+            if why := self.traffic.cap_reached(progress.tokens):
+                self._stop(why)
+            if not self.finished and self._finish():
+                self.finished = True
+                self._end({"finish": True}, self.traffic.drain + OVERTIME)
             for worker in self.workers:
                 if why := worker.latest.get("stopped"):
                     self._stop(why)
@@ -275,9 +278,15 @@ class _Conversation:
     def _stop(self, why: str) -> None:
         if not self._stopping:
             self._stopping = True
-            self._longest = min(self._longest, self._now() + OVERTIME)
-            for worker in self.workers:
-                worker.tell(json.dumps({"stop": why}))
+            self._end({"stop": why}, OVERTIME)
+
+    def _end(self, command: dict[str, Any], timeout: float) -> None:
+        """Tell the processes to begin nothing more, and to end within `timeout`."""
+        now = self._now()
+        self.over_at = now if self.over_at is None else self.over_at
+        self._longest = min(self._longest, now + timeout)
+        for worker in self.workers:
+            worker.tell(json.dumps(command))
 
     def _have_ended(self) -> bool:
         return all(worker.process.poll() is not None for worker in self.workers)
@@ -317,7 +326,7 @@ class _Conversation:
 
 
 def _accounted(run: _Conversation, folder: Path) -> TrafficResult:
-    """Join the processes' ledgers and results; give every intended request its line."""
+    """Join the processes' ledgers and results."""
     lost = [text for worker in run.workers if (text := worker.read_result())]
     if run.failure:
         lost.append(run.failure)
@@ -330,79 +339,24 @@ def _accounted(run: _Conversation, folder: Path) -> TrafficResult:
         processes=len(run.workers),
         in_flight=run.in_flight,
     )
-    writer = LedgerWriter(folder / f"{LEDGER}.partial")
-    ends = [run.lost_at or 0.0, *(worker.latest.get("t", 0.0) for worker in run.workers)]
     for worker in run.workers:
-        written, last, unreadable = _copy(worker, writer)
-        ends.append(last)
-        if unreadable:
-            lost.append(unreadable)
-        if worker.result is None:
-            written += _write_lost(run.traffic, worker, writer, max(ends))
-        elif worker.result["records"] != worker.result["intended"] or (
-            written != worker.result["records"]
-        ):
-            lost.append(
-                f"the ledger of process {worker.spec.index + 1} has {written} of "
-                f"{worker.result['intended']} requests"
-            )
-        result.intended += written
         if worker.result is not None:
             _join(result, worker.result)
-    writer.close()
-    Path(f"{result.ledger}.partial").replace(result.ledger)
+    accounts = join_ledgers(run.traffic, run.workers, result.ledger, run.lost_at, run.over_at)
+    if result.stopped is None and not lost and not run.finished:
+        accounts.check_schedule(run.traffic)
     for worker in run.workers:
         Path(worker.spec.ledger).unlink(missing_ok=True)
         Path(worker.spec.result).unlink(missing_ok=True)
-    result.duration = max(ends)
-    result.lost = tuple(lost)
+    result.intended, result.duration = accounts.intended, accounts.last
+    result.lost = (*lost, *accounts.wrong)
     return result
-
-
-def _copy(worker: Worker, writer: LedgerWriter) -> tuple[int, float, str | None]:
-    """Copy the ledger of one process; return its records' number, the last end, what is wrong."""
-    before, last, wrong = writer.written, 0.0, None
-    try:
-        for record in read_ledger(Path(worker.spec.ledger)):
-            writer.write(record, 0.0)
-            last = max(last, record["end"])
-    except (OSError, ValueError, LookupError) as error:
-        wrong = f"the ledger of {worker.name} cannot be read to its end: {error}"
-    return writer.written - before, last, wrong
-
-
-def _write_lost(traffic: TrafficSpec, worker: Worker, writer: LedgerWriter, end: float) -> int:
-    """Record what a lost process was to send until `end`; return how many requests."""
-    before = writer.written
-    spec = worker.spec
-    for record in _unaccounted(traffic, spec, Path(spec.ledger), worker.latest, end):
-        full: Record = {**record, "end": end, "class": str(EndClass.WORKER_LOST)}
-        writer.write(full, 0.0)
-    return writer.written - before
-
-
-def _unaccounted(
-    traffic: TrafficSpec, spec: WorkerSpec, ledger: Path, latest: dict[str, Any], end: float
-) -> Iterator[Record]:
-    seen = set()
-    with suppress(OSError, ValueError, LookupError):
-        for record in read_ledger(ledger):
-            seen.add(record["i"])
-    if not traffic.open_loop:
-        # Users ask when they are answered: what the process said last is all that is known.
-        numbers = range(spec.index, latest.get("intended", 0) * spec.count, spec.count)
-        yield from ({"i": number, "at": end} for number in numbers if number not in seen)
-        return
-    for number, at in enumerate(arrivals(traffic)):
-        if at > end:
-            return
-        if number % spec.count == spec.index and number not in seen:
-            yield {"i": number, "at": round(at, 6)}
 
 
 def _join(whole: TrafficResult, part: dict[str, Any]) -> None:
     whole.stopped = whole.stopped or part["stopped"]
     whole.notes += part["notes"]
+    whole.tokens += part["tokens"]
     whole.dispatch_lag.merge(Histogram.from_json(part["dispatch_lag"]))
     whole.loop_lag.merge(Histogram.from_json(part["loop_lag"]))
     whole.gaps.merge(Histogram.from_json(part["gaps"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,9 @@ import gevent.pool
 
 from pytest_llmdeploy.load.answer import Answer
 from pytest_llmdeploy.load.connection import Connection, ExchangeError, Line, OwnLimitError
+from pytest_llmdeploy.load.costs import Cpu
 from pytest_llmdeploy.load.counts import Counts
+from pytest_llmdeploy.load.definitions import is_judged
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
 from pytest_llmdeploy.load.questions import Questions
 from pytest_llmdeploy.load.schedule import arrivals
@@ -26,6 +27,7 @@ from pytest_llmdeploy.verdicts.histogram import Histogram
 
 LONGEST_DETAIL = 200
 """Characters of a failure's text in the ledger."""
+OK_STATUS = 200
 LAG_INTERVAL = 0.02
 """Seconds between two looks at how late the loop wakes up."""
 Ended = Callable[[Record], None]
@@ -39,8 +41,7 @@ class Generator:
         self.spec = spec
         self.traffic = spec.traffic
         self.start = start
-        self._cpu_before = time.process_time()
-        self._cpu: float | None = None
+        self._cpu = Cpu()
         self.intended = 0
         self.sent = 0
         self.stopped: str | None = None
@@ -50,11 +51,12 @@ class Generator:
         self.dispatch_lag = Histogram()
         self.loop_lag = Histogram()
         self.gaps = Histogram()
-        """Seconds between pieces of content, of what was intended after the warm-up."""
+        """Seconds between pieces of content, of the requests that are judged."""
         self.token_gaps = Histogram()
         """The same by token, as far as usage tells how many tokens there were."""
         self.classes: Counter[str] = Counter()
         self.tokens = 0
+        """Completion tokens that count for the cap; without usage those that were asked for."""
         self.ttft = Histogram()
         """Since the last progress report."""
         objectives = self.traffic.parsed_objectives()
@@ -65,7 +67,8 @@ class Generator:
         self._ledger = LedgerWriter(Path(spec.ledger))
         self._redact = Redactor(spec.secrets)
         self._questions = Questions(self.traffic)
-        connect = self.traffic.timeouts.connect
+        timeouts = self.traffic.timeouts
+        connect = min(timeouts.connect, timeouts.total)
         self._lines = [Line(target, connect) for target in self.traffic.targets]
         self._pool = gevent.pool.Pool()
         self._over = gevent.event.Event()
@@ -101,11 +104,18 @@ class Generator:
         return time.monotonic() - self.start
 
     @property
+    def is_over(self) -> bool:
+        """Nothing more is begun."""
+        return bool(self._over.is_set())
+
+    @property
     def cpu(self) -> float:
-        """Share of one core that this process has used from the run's start until the drain."""
-        if self._cpu is not None:
-            return self._cpu
-        return (time.process_time() - self._cpu_before) / max(self.now(), 1e-3)
+        """Share of one core that this process used in its busiest stretch until the drain."""
+        return self._cpu.share
+
+    def flush(self) -> None:
+        """See to it that what has ended is in the ledger's file, should this process be killed."""
+        self._ledger.flush()
 
     def stop(self, why: str) -> None:
         """Intend nothing more, and give up what is open."""
@@ -142,12 +152,12 @@ class Generator:
             job = self._pool.spawn(self._converse, next(numbers), self.now())
             left = max(traffic.duration - self.now(), 0.0)
             gevent.wait([job, self._over], timeout=left, count=1)
-            if not job.ready() or self._over.wait(traffic.think_time):
+            if not job.ready() or not self._think():
                 return  # what is open is the drain's
 
     def drain(self) -> None:
         """Wait for what is open, then cut it; close the ledger."""
-        self._cpu = self.cpu
+        self._cpu.end()
         ended = self._finished_at
         deadline = (self.traffic.traffic_duration if ended is None else ended) + self.traffic.drain
         while self._pool and not self._stop.is_set():
@@ -160,53 +170,64 @@ class Generator:
         self._ledger.close()
 
     def watch_loop(self) -> None:
-        """Record for ever how late the loop wakes a sleeper."""
+        """Record for ever how late the loop wakes a sleeper, and what that takes."""
+        self._cpu.begin()
         while True:
             due = time.monotonic() + LAG_INTERVAL
             gevent.sleep(LAG_INTERVAL)
-            self.loop_lag.add(max(time.monotonic() - due, 0.0))
+            lag = max(time.monotonic() - due, 0.0)
+            self.loop_lag.add(lag)
+            while (lag := lag - LAG_INTERVAL) > 0:
+                self.loop_lag.add(lag)  # of those that would have slept meanwhile
+            self._cpu.look()
 
     def _wait_until(self, at: float) -> bool:
         """Return at the moment `at`, with true where the run was stopped before."""
         left = at - self.now()
         return bool(self._over.wait(left) if left > 0 else self._over.is_set())
 
+    def _think(self) -> bool:
+        """Wait before the next question; return whether there will be one."""
+        pause = self.traffic.think_time
+        if self.now() + pause >= self.traffic.traffic_duration:
+            return False
+        return not self._over.wait(pause)
+
     def _begin(self, number: int, at: float) -> None:
+        if self._has_room(number, 0, at):
+            self._pool.spawn(self._converse, number, at)
+
+    def _has_room(self, number: int, turn: int, at: float) -> bool:
+        """Intend a request; record it as dropped where no more may be open."""
         self.intended += 1
-        if self.in_flight > self._most_open:
-            detail = f"{self._most_open} requests were open"
-            self._record({"i": number, "at": round(at, 6)}, EndClass.DROPPED, detail)
-            return
-        self._pool.spawn(self._converse, number, at)
+        if self.in_flight <= self._most_open or not self.traffic.open_loop:
+            return True
+        question = self._questions.question(number, turn)
+        record = self._questions.record(question, number, turn, at)
+        self._record(record, EndClass.DROPPED, f"{self._most_open} requests were open")
+        return False
 
     def _converse(self, number: int, at: float) -> None:
         """Ask the questions of one conversation, one after the other."""
         before: list[Mapping[str, Any]] = []
-        for turn in range(self.traffic.turns):
-            self.intended += turn > 0
-            said = self._ask(number, turn, at, before)
-            if said is None or self._over.is_set():
+        said = self._ask(number, 0, at, before)
+        for turn in range(1, self.traffic.turns):
+            if said is None or not self._think():
                 return
-            if turn + 1 < self.traffic.turns:
-                before.append({"role": "assistant", "content": said})
-                if self._over.wait(self.traffic.think_time):
-                    return
-                at = self.now()
+            before.append({"role": "assistant", "content": said})
+            at = self.now()
+            if not self._has_room(number, turn, at):
+                return
+            said = self._ask(number, turn, at, before)
 
     def _ask(
         self, number: int, turn: int, at: float, before: list[Mapping[str, Any]]
     ) -> str | None:
         """Ask one question; return the answer's text where it is whole."""
         question = self._questions.question(number, turn)
-        place = self.traffic.target_at(at)
-        line = self._lines[place]
+        line = self._lines[self.traffic.target_at(at)]
         answer = Answer(stream=question.stream, keep_text=self.traffic.turns > 1)
-        record: Record = {"i": number, "at": round(at, 6), "client": question.client}
-        if self.traffic.turns > 1:
-            record["turn"] = turn
-        if len(self._lines) > 1:
-            record["target"] = place
-        record["stream"] = question.stream
+        record = self._questions.record(question, number, turn, at)
         fresh = question.client != "keep_alive"
         request = line.request(
             self._questions.body(question, before, line.target.model),
@@ -237,10 +258,19 @@ class Generator:
         except Exception as error:  # noqa: BLE001 - a request that vanished would be the worst
             end, detail = EndClass.MALFORMED, f"{type(error).__name__}: {error}"
         self._note(record, answer)
+        if answer.completion_tokens is not None:
+            self.tokens += answer.completion_tokens
+        elif answer.status == OK_STATUS and (answer.chunks or not question.stream):
+            self.tokens += question.max_tokens
         if connection is not None and (header := line.target.version_header):
             version = self._redact(connection.header(header))
             record |= {"version": version} if version else {}
         self._record(record, end, detail, answer.ended if end is EndClass.OK else None)
+        if is_judged(record, self.traffic.warmup):
+            for gap in answer.gaps:
+                self.gaps.add(gap)
+            for gap in answer.token_gaps():
+                self.token_gaps.add(gap)
         if connection is not None:
             line.give(connection, keep=whole and not fresh)
         return "".join(answer.text or ()) if end is EndClass.OK else None
@@ -257,7 +287,6 @@ class Generator:
             "cached_tokens": answer.cached_tokens,
         }
         record |= {name: value for name, value in known.items() if value is not None}
-        self.tokens += answer.completion_tokens or 0
         if not answer.chunks:
             return
         record["chunks"] = answer.chunks
@@ -267,11 +296,6 @@ class Generator:
                 "gap": round(max(gaps), 6),
                 "gap_mean": round(sum(gaps) / len(gaps), 6),
             }
-            if record["at"] >= self.traffic.warmup:
-                for gap in gaps:
-                    self.gaps.add(gap)
-                for gap in answer.token_gaps():
-                    self.token_gaps.add(gap)
             if limits := self._gap_limits:
                 record["over"] = {repr(limit): sum(gap > limit for gap in gaps) for limit in limits}
 
@@ -290,23 +314,5 @@ class Generator:
         self.counts.add(record)
         self._ledger.write(record, now)
         self.on_end(record)
-        most = self.traffic.max_tokens_total
-        if most is not None and self.tokens * self.spec.count >= most:
-            self.stop(f"the cap of {most} completion tokens was reached")
-
-
-def memory_mb() -> float:
-    """Return the memory that this process holds now, in MB; 0 where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def open_files() -> int:
-    """Return the number of open file descriptors; 0 where the system does not tell."""
-    try:
-        return len(list(Path("/proc/self/fd").iterdir()))
-    except OSError:
-        return 0
+        if why := self.traffic.cap_reached(self.tokens):
+            self.stop(why)

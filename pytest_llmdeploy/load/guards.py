@@ -62,6 +62,11 @@ def check_limits(
                 f"{key}: {{requests: …, tokens: …, seconds: …}}"
             )
         return None
+    if traffic.locustfile:
+        raise NotMeasuredError(
+            f"a locustfile does not tell its tokens, so {key}.tokens cannot be kept: "
+            "give rate, steps, trace or users without it"
+        )
     seconds = traffic.traffic_duration * probes
     if seconds > limits.seconds:
         raise NotMeasuredError(

@@ -49,7 +49,7 @@ class EndClass(StrEnum):
 
 
 FLUSH_INTERVAL = 1.0
-"""Seconds after which what was recorded is in the file, should the writer be killed."""
+"""Seconds between two flushes while records come; what came last waits for `flush`."""
 
 
 class LedgerWriter:
@@ -69,6 +69,10 @@ class LedgerWriter:
         if now - self._flushed >= FLUSH_INTERVAL:
             self._flushed = now
             self._stream.flush()
+
+    def flush(self) -> None:
+        """See to it that what was recorded is in the file, should the writer be killed."""
+        self._stream.flush()
 
     def close(self) -> None:
         """Complete the file."""

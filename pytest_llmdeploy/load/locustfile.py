@@ -76,7 +76,7 @@ def users_of_file(spec: WorkerSpec) -> Callable[[Generator], None]:
             runner.start_shape()
         elif count:
             runner.start(count, spawn_rate=count)
-        while generator.now() < traffic.duration and generator.stopped is None:
+        while generator.now() < traffic.duration and not generator.is_over:
             gevent.sleep(min(0.05, max(traffic.duration - generator.now(), 0)))
         if generator.stopped is not None:
             environment.stop_timeout = 0.0

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llmdeploy.load.ledger import Record
 from pytest_llmdeploy.load.spec import TrafficSpec
 
 LONG_STREAM = "long_stream"
@@ -61,6 +62,17 @@ class Questions:
             return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         words = [*self._prefix, *_words(draw, self._own)] if turn == 0 else _words(draw, self._own)
         return [{"role": "user", "content": " ".join(words or self._prefix)}]
+
+    def record(self, question: Question, number: int, turn: int, at: float) -> Record:
+        """Return what the ledger says of a request that is intended `at` this moment."""
+        spec = self._spec
+        record: Record = {"i": number, "at": round(at, 6), "client": question.client}
+        if spec.turns > 1:
+            record["turn"] = turn
+        if len(spec.targets) > 1:
+            record["target"] = spec.target_at(at)
+        record["stream"] = question.stream
+        return record
 
     def body(
         self, question: Question, before: Sequence[Mapping[str, Any]], model: str

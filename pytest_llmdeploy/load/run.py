@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
 from pytest_llmdeploy.load.capacity import MOST_PROBES, search
-from pytest_llmdeploy.load.compare import compare_targets, compare_with_record
+from pytest_llmdeploy.load.compare import comparable, compare_targets, compare_with_record
+from pytest_llmdeploy.load.confirm import ABOVE, RUNS, Confirmation, confirm
 from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.files import LEDGER, LOG, SUMMARY
 from pytest_llmdeploy.load.guards import check_host, check_limits
@@ -213,6 +214,7 @@ class LoadRun:
             step = Step(config.max_rate, config.max_rate, longest_probe(config))
             longest = replace(traffic, steps=(step,))
             probes = MOST_PROBES + most_repeats(config)
+            probes += math.ceil(RUNS * ABOVE) if config.confirm else 0
             return check_limits(longest, self.environment_name, self.environment, probes=probes)
         return check_limits(traffic, self.environment_name, self.environment)
 
@@ -373,7 +375,12 @@ class LoadRun:
         prober = Prober(config, traffic, self.folder, self._send, processes)
         assert config.rate is not None
         found = search(prober, config.rate, config.max_rate, config.precision, config.min_rate)
-        summary["capacity"] = found.to_json()
+        runs: Sequence[Confirmation] = ()
+        if config.confirm:
+            prober.whole = True
+            found, runs = confirm(found, prober)
+        confirmations = {"confirmations": [each.to_json() for each in runs]}
+        summary["capacity"] = found.to_json() | confirmations
         summary["generator"]["processes"] = prober.processes
         best = prober.best
         assert best is not None
@@ -381,20 +388,6 @@ class LoadRun:
         shutil.copy(best.result.ledger, self.folder / LEDGER)
         summary["objectives"] = [each.to_json() for each in best.judged]
         summary["notes"].append(f"latencies are those at {plain(best.rate)} requests/s")
-
-
-def comparable(traffic: TrafficSpec) -> dict[str, Any]:
-    """Return the traffic as builtins, without addresses, keys and long lists."""
-    data = asdict(traffic)
-    del data["targets"], data["host"]
-    for name in ("trace", "prompts"):
-        data[name] = _digest(data[name]) if data[name] else None
-    parsed: dict[str, Any] = json.loads(json.dumps(data))  # tuples become lists, as when read back
-    return parsed
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
 def _keep_log(source: Path, target: Path) -> None:

@@ -26,7 +26,8 @@ import gevent.fileobject
 from locust.env import Environment
 from locust.exception import StopUser
 
-from pytest_llmdeploy.load.generator import Generator, memory_mb, open_files
+from pytest_llmdeploy.load.costs import memory_mb, open_files
+from pytest_llmdeploy.load.generator import Generator
 from pytest_llmdeploy.load.ledger import EndClass, Record
 from pytest_llmdeploy.load.spec import WorkerSpec
 
@@ -205,6 +206,7 @@ def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
 
     def tell() -> None:
         while True:
+            generator.flush()  # before: all that a report counts as ended is in the file
             report(generator, progress)
             gevent.sleep(PROGRESS_INTERVAL)
 
@@ -250,6 +252,7 @@ def main() -> None:
         "intended": generator.intended,
         "records": generator.ended,
         "classes": dict(generator.classes),
+        "tokens": generator.tokens,
         "stopped": generator.stopped,
         "notes": generator.notes,
         "dispatch_lag": generator.dispatch_lag.to_json(),

@@ -102,6 +102,13 @@ class TrafficSpec:
             return sum(step.duration for step in self.steps)
         return self.trace[-1] if self.trace else self.duration
 
+    def cap_reached(self, tokens: int) -> str | None:
+        """Return why a run that has cost so many completion tokens is stopped."""
+        most = self.max_tokens_total
+        if most is None or tokens < most:
+            return None
+        return f"the cap of {most} completion tokens was reached"
+
     def target_at(self, at: float) -> int:
         """Return which target a request intended at `at` goes to."""
         if self.block is None or len(self.targets) == 1:

@@ -58,12 +58,13 @@ class Spread:
     def to_json(self) -> dict[str, Any]:
         """Return the numbers that reports show."""
         finite = self.histogram.total
+        whole = 0 < finite == self.n  # else the longest, and with it the mean, is infinite
         return {
             "n": self.n,
             "finite": finite,
-            "mean": self.histogram.mean,
+            "mean": self.histogram.mean if whole else None,
             **{f"p{p}": self.quantile(p / 100) for p in (50, 90, 95, 99)},
-            "max": self.histogram.highest if finite else None,
+            "max": self.histogram.highest if whole else None,
         }
 
     def cdf(self) -> list[list[float]]:
@@ -191,7 +192,10 @@ class Tally:
 
     def to_json(self, gaps: Histogram, token_gaps: Histogram | None = None) -> dict[str, Any]:
         """Return the run's numbers for reports; the gaps are between pieces, and by token."""
-        latencies = {name: spread.to_json() for name, spread in self.spreads.items() if spread.n}
+        # Where all failed, whether they would have reasoned is not known.
+        measured = {name: each.n for name, each in self.spreads.items()}
+        measured["ttfr"] = self.spreads["ttfr"].histogram.total
+        latencies = {name: self.spreads[name].to_json() for name, n in measured.items() if n}
         for name, spread in self.from_sent.items():
             if name in latencies:
                 latencies[name]["from_sent"] = spread.to_json()

@@ -38,7 +38,8 @@ class Worker:
         try:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-X", "faulthandler"),
+                    # Not from the user's folder, whose locust.py or json.py would be taken.
+                    *(sys.executable, "-P", "-X", "faulthandler"),
                     *("-m", "pytest_llmdeploy.load.runner", str(write)),
                 ],
                 stdin=subprocess.PIPE,

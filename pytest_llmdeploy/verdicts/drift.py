@@ -52,10 +52,10 @@ def judge_backlog(
 
     Samples are taken at ascending `times` in seconds, after the warm-up and `answer_duration`:
     while the first answers are still to come, any service fills. Not stable when the lower bound
-    of the slope is above 2 % of the rate and the line rises by 4 requests or more. Stable means that no
-    growth was shown, so a probe of a few seconds shows little. Simulated with one server of 20/s
-    and random arrivals, 60 s at 1.2 times its capacity were not stable in 99.6 % of the runs (10 s
-    in 81 %), 60 s at 0.7 times were stable in all of 10000, at 0.95 times in 97 %.
+    of the slope is above 2 % of the rate and the line rises by 4 requests or more. Stable means
+    that no growth was shown, so a probe of a few seconds shows little. Simulated with one server
+    of 20/s and random arrivals, 60 s at 1.2 times its capacity were not stable in 99.6 % of the
+    runs (10 s in 81 %), 60 s at 0.7 times were stable in all of 10000, at 0.95 times in 97 %.
 
     Answers that take longer than a batch make all batches one sample: they agree, whatever chance
     has made of them. Then the line must also rise by more than 4 standard deviations of the

@@ -44,21 +44,6 @@ def judge_share_anytime(bad: int, n: int, limit: float, alpha: float) -> Anytime
     return AnytimeVerdict(Verdict.PASS if bad < limit * n else Verdict.FAIL, e_value)
 
 
-def smallest_n_anytime(limit: float, alpha: float) -> int | None:
-    """Return how many requests PASS when none is bad; None for limit 0, which no number shows."""
-    _check_alpha(alpha)
-    if limit == 0:
-        return None
-    low, high = 0, 1
-    while _log_e_value(0, high, limit) < -math.log(alpha):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        decided = _log_e_value(0, middle, limit) >= -math.log(alpha)
-        low, high = (low, middle) if decided else (middle, high)
-    return high
-
-
 def _log_e_value(bad: int, n: int, limit: float) -> float:
     """Return the logarithm of the mixture's likelihood over the limit's; infinite where it is 0."""
     if not 0 <= limit < 1:

@@ -27,6 +27,7 @@ from tests.contract.traffic import (
     CHAT,
     CHUNKED,
     DONE,
+    HALF,
     HI,
     LAST_CHUNK,
     PATIENT,
@@ -646,9 +647,6 @@ def test_versions_are_known_of_failures_too(tmp_path: Path) -> None:
 # The run
 
 
-HALF: list[Piece] = [CHUNKED, chunk(ROLE), chunk(HI), chunk(HI), FOREVER]
-
-
 def test_what_is_open_when_the_drain_is_over(tmp_path: Path) -> None:
     with served(HALF, stream(*WHOLE)) as server:
         sent = send(traffic(server.url, 10, drain=1.0), tmp_path)
@@ -707,7 +705,7 @@ def test_a_run_stops_at_its_cap_of_tokens(tmp_path: Path) -> None:
         spec = traffic(server.url, 600, rate=10.0, max_tokens_total=10)
         sent = send(spec, tmp_path, processes=2)
     assert sent.result.stopped == "the cap of 10 completion tokens was reached"
-    assert sum(record.get("tokens", 0) for record in sent.records) >= 10 / 2
+    assert sum(record.get("tokens", 0) for record in sent.records) >= 10
     assert len(sent.records) < 100
 
 
@@ -717,7 +715,7 @@ def test_a_turn_holds_what_was_said_before_it(tmp_path: Path) -> None:
         return stream(ROLE, *(event({"content": word}) for word in said), STOP, DONE)
 
     with RawServer(respond) as server:
-        spec = traffic(server.url, 4, turns=3, words=5)
+        spec = traffic(server.url, 4, turns=3, words=5, rest=20.0)
         sent = send(spec, tmp_path)
     assert sent.classes == {"ok": 12}
     assert {(record["i"], record["turn"]) for record in sent.records} == {
@@ -746,7 +744,7 @@ def test_a_conversation_ends_with_the_turn_that_fails(tmp_path: Path) -> None:
 
     with RawServer(respond) as server:
         folder = tmp_path / "run"
-        result = run_traffic(traffic(server.url, 4, turns=3), folder)
+        result = run_traffic(traffic(server.url, 4, turns=3, rest=20.0), folder)
     found = Counter((record["turn"], record["class"]) for record in read_ledger(result.ledger))
     assert found == {(0, "ok"): 4, (1, "truncated"): 4}
     assert (result.intended, result.lost) == (8, ())

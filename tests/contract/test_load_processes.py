@@ -27,19 +27,16 @@ from pytest_llmdeploy.load.spec import Target, TrafficSpec
 from tests.contract.conftest import wait_until
 from tests.contract.traffic import (
     CHAT,
-    CHUNKED,
-    HI,
+    HALF,
     WHOLE,
     Sent,
     body_of,
-    chunk,
     send,
     stream,
     traffic,
 )
-from tests.raw_server import FOREVER, Piece, RawServer
+from tests.raw_server import RawServer
 
-HALF: list[Piece] = [CHUNKED, chunk(HI), FOREVER]
 FIRST = "load generator process 1 of 1"
 END_TIMEOUT = 30.0
 """Seconds until a process that must end has ended."""
@@ -113,7 +110,7 @@ def test_the_requests_are_the_same_for_any_number_of_processes(tmp_path: Path, k
     kinds: dict[str, dict[str, Any]] = {
         "arrivals": {"output_tokens": (1, 99), "streamed": 1.0},
         "poisson": {"arrivals": "poisson"},
-        "conversations": {"turns": 2},
+        "conversations": {"turns": 2, "rest": 20.0},
         "users": {"steps": (), "users": 3, "duration": 0.4, "think_time": 0.1},
     }
     asked: list[Counter[str]] = []

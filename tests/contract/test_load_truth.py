@@ -27,7 +27,7 @@ from tests.contract.traffic import (
     send,
     traffic,
 )
-from tests.raw_server import RawServer, Then
+from tests.raw_server import Piece, RawServer, Then
 
 STALLING = Schedule(ttft=0.05, interval=0.01, tokens=5, stall_period=6.0, stall=2.0)
 """A stall of 3 s in 20, shortened: its p90 is well within the stall, too."""
@@ -87,7 +87,7 @@ def test_gaps_by_token_are_told_beside_those_by_piece(tmp_path: Path) -> None:
     """Two pieces 0.4 s apart of 5 tokens: 0.1 s for each after the first."""
     usage = event(usage={"prompt_tokens": 3, "completion_tokens": 5})
     rest = [chunk(each) for each in (HI, STOP, usage, DONE)]
-    pieces = [CHUNKED, chunk(ROLE), chunk(HI), 0.4, *rest, LAST_CHUNK, Then.NEXT]
+    pieces: list[Piece] = [CHUNKED, chunk(ROLE), chunk(HI), 0.4, *rest, LAST_CHUNK, Then.NEXT]
     with RawServer(lambda *_: pieces) as server:
         sent = send(traffic(server.url, 5), tmp_path)
     assert sent.classes == {"ok": 5}

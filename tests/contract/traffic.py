@@ -11,19 +11,26 @@ from typing import Any
 
 from pytest_llmdeploy.load.controller import TrafficResult, run_traffic
 from pytest_llmdeploy.load.ledger import Record, read_ledger
+from pytest_llmdeploy.load.schedule import expected_arrivals
 from pytest_llmdeploy.load.spec import Step, Target, Timeouts, TrafficSpec
-from tests.raw_server import Piece, Then
+from tests.raw_server import FOREVER, Piece, Then
 
 CHAT = "/v1/chat/completions"
 PATIENT = Timeouts(connect=20.0, first_token=20.0, idle=20.0, total=40.0)
 DONE = b"data: [DONE]\n\n"
 
 
-def traffic(url: str, number: int, rate: float = 100.0, **more: Any) -> TrafficSpec:
-    """Return a spec of so many requests at even distances; `more` changes it."""
+def traffic(
+    url: str, number: int, rate: float = 100.0, rest: float = 0.0, **more: Any
+) -> TrafficSpec:
+    """Return a spec of so many requests at even distances; `more` changes it.
+
+    For `rest` seconds after them conversations go on, and none begins.
+    """
+    steps = (Step(rate, rate, number / rate),) if number else ()
     options: dict[str, Any] = {
         "targets": (Target(url + CHAT, {}, "m"),),
-        "steps": (Step(rate, rate, number / rate),) if number else (),
+        "steps": (*steps, Step(1e-6, 1e-6, rest)) if rest else steps,
         "arrivals": "constant",
         "timeouts": PATIENT,
         "drain": 20.0,
@@ -57,8 +64,8 @@ def send(spec: TrafficSpec, tmp_path: Path, **options: Any) -> Sent:
     assert len(records) == result.intended
     keys = [(record["i"], record.get("turn", 0)) for record in records]
     assert len(set(keys)) == len(keys), "no request is there twice"
-    if spec.open_loop and result.stopped is None and not result.lost:
-        assert {i for i, _ in keys} == set(range(len(keys) // spec.turns))
+    if spec.open_loop and result.stopped is None and not result.lost and "finish" not in options:
+        assert {i for i, _ in keys} == set(range(expected_arrivals(spec)))
     for record in records:
         times = [record[key] for key in ("sent", "first", "last", "end") if key in record]
         assert times == sorted(times), record
@@ -106,6 +113,8 @@ def stream(*events: bytes, then: Piece = Then.NEXT) -> Iterable[Piece]:
 
 WHOLE = (ROLE, HI, HI, STOP, USAGE, DONE)
 """The events of a fine answer."""
+HALF: list[Piece] = [CHUNKED, chunk(ROLE), chunk(HI), chunk(HI), FOREVER]
+"""An answer that stalls half-way."""
 
 
 def body_of(request: bytes) -> dict[str, Any]:

@@ -18,7 +18,10 @@ import pytest
 
 from pytest_llmdeploy.reports.html_report import write_html
 from pytest_llmdeploy.verdicts import Verdict
+from tests.plugin.conftest import Project, scripted_url
 from tests.unit.reports.samples import event, full_run, load_event, load_summary, run, write_summary
+
+__all__ = ["scripted_url"]  # a fixture
 
 FLAGS = (
     "--headless",
@@ -175,6 +178,44 @@ def full(browser: Browser) -> Browser:
     (browser.folder / "full").mkdir()
     write_html(full_run(browser.folder / "full"))
     return browser
+
+
+USUAL = "rate: 40, warmup: 1, max_tokens: [2, 6], self_check: 0"
+OBJECTIVES = "objectives: [ttft_p90 <= 2, error_rate <= 5%]"
+REAL = f"""
+environments: {{local: {{url: "{{url}}"}}}}
+load:
+  steady: {{{USUAL}, duration: 4, max_dispatch_lag: 2, {OBJECTIVES},
+           compare: {{url: "{{url}}", metrics: [e2e_p50], max_increase: 9, blocks: 10}}}}
+  late: {{{USUAL}, duration: 4, max_dispatch_lag: 1.0e-9, {OBJECTIVES}}}
+  most: {{{USUAL}, duration: 6, max_dispatch_lag: 2, find: max_rate, max_rate: 80, confirm: true,
+         objectives: [e2e_p50 <= 2]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def real(browser: Browser, scripted_url: str, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """The page of runs that were made: two that were judged, and one that is an ERROR."""
+    project = Project(tmp_path_factory.mktemp("project"), scripted_url)
+    project.write("pytest.ini", "[pytest]\n")
+    project.config(REAL)
+    done = project.run("-m", "load", "--llmdeploy-output", str(browser.folder / "real"))
+    assert done.code == 10, done.out
+    return browser
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_a_real_run_shows_all_that_was_measured(real: Browser, width: int) -> None:
+    real.open("real", width)
+    text = real.run("return document.body.innerText")
+    assert "No measurements to show" not in text
+    assert "What follows was measured all the same" in text
+    assert real.run("return document.documentElement.scrollWidth") <= width
+    assert real.run(OUTSIDE) == []
+    assert real.run(OVERLAPS) == []
+    assert real.run("return document.querySelectorAll('section[id] figure').length") == 10
+    for part in ("Capacity", "Comparison", "Whole runs just below", "Gap by token"):
+        assert part in text, part
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

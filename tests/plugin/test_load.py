@@ -328,6 +328,7 @@ load:
     max_tokens: 4
     self_check: 0
     max_dispatch_lag: 2
+    confirm: true
     objectives: ["e2e_p50 <= 2", "error_rate <= 10%"]
 """)
     done = project.run("-m", "load")
@@ -337,6 +338,10 @@ load:
     assert found["low"] == 60
     assert found["high"] is None
     assert "the search ends at max_rate 60/s" in found["reason"]
+    assert found["reason"].endswith("; runs to confirm it: 54/s hold")
+    (run,) = found["confirmations"]
+    assert (run["rate"], run["expected"], run["verdict"]) == (54, "PASS", "PASS")
+    assert run["n"] == 324, "it took its whole time"
 
 
 def test_no_secret_reaches_a_record_or_a_report(project: Project) -> None:
@@ -390,7 +395,7 @@ environments: {local: {url: "{url}"}}
 load:
   none:
     find: max_rate
-    rate: 8
+    rate: 200
     min_rate: 1
     duration: 6
     max_tokens: 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pytest_llmdeploy.reports.html.bars import forest, ratio_axis
 from pytest_llmdeploy.reports.html.capacity_chart import capacity_chart
@@ -16,7 +16,13 @@ from pytest_llmdeploy.reports.html.numbers import (
     short,
     whole,
 )
-from pytest_llmdeploy.reports.html.summary import Capacity, Comparison, Metric, Probe
+from pytest_llmdeploy.reports.html.summary import (
+    Capacity,
+    Comparison,
+    Confirmation,
+    Metric,
+    Probe,
+)
 
 _STABLE = {True: "yes", False: "no", None: NONE}
 
@@ -38,7 +44,25 @@ def capacity_part(capacity: Capacity | None) -> Html:
     )
     rows = [_probe(probe) for probe in sorted(capacity.probes, key=lambda probe: probe.rate)]
     probes = table(columns, rows, "Probes by their rate") if rows else Html()
-    return join([_heading("Capacity", capacity), capacity_chart(capacity), probes])
+    parts = [_heading("Capacity", capacity), capacity_chart(capacity), probes]
+    return join([*parts, _confirmations(capacity.confirmations)])
+
+
+def _confirmations(runs: Sequence[Confirmation]) -> Html:
+    if not runs:
+        return Html()
+    columns = (
+        Column("Rate", "n"),
+        Column("Expected"),
+        Column("Verdict"),
+        Column("Requests", "n"),
+        Column("Reason", "w"),
+    )
+    rows = [
+        (rate(run.rate), badge(run.expected), badge(run.verdict), whole(run.n), run.reason)
+        for run in runs
+    ]
+    return table(columns, rows, "Whole runs just below and just above what was found")
 
 
 def _heading(name: str, judged: Capacity | Comparison) -> Html:

@@ -135,6 +135,14 @@ class Probe(Shape):
     duration: Number | None = None
 
 
+class Confirmation(Shape):
+    rate: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+    expected: Verdict
+    verdict: Verdict
+    n: Count = 0
+    reason: str = ""
+
+
 class Capacity(Shape):
     rate: Number | None = None
     low: Number | None = None
@@ -142,6 +150,7 @@ class Capacity(Shape):
     verdict: Verdict
     reason: str = ""
     probes: tuple[Probe, ...] = ()
+    confirmations: tuple[Confirmation, ...] = ()
 
 
 class Metric(Shape):

@@ -71,7 +71,7 @@ def test_an_answers_length_is_a_number_or_a_range(
         "trace: arrivals.jsonl\nwarmup: 400",
         "users: 4\nthink_time: 1\nturns: 3",
         "locustfile: locustfile.py\nusers: 4",
-        "find: max_rate\nrate: 5\nmin_rate: 10\nduration: 20",
+        "find: max_rate\nrate: 5\nmin_rate: 10\nduration: 20\nconfirm: true",
         "rate: 5\ncompare: {baseline: record, metrics: [e2e_p50.0, ttft_p99.9]}",
         "rate: 5\ncompare: {url: 'http://127.0.0.1:8001', blocks: 10}",
         "rate: 5\nstreamed: 0\ngood: {e2e: 3}\nobjectives: [goodput >= 90%]",
@@ -117,6 +117,10 @@ AT_SECTION = {
     "enough-without-a-search": (
         "rate: 5\nmin_rate: 4",
         "min_rate is what a search must find: it needs find: max_rate",
+    ),
+    "confirmation-without-a-search": (
+        "rate: 5\nconfirm: true",
+        "confirm is for what a search found: it needs find: max_rate",
     ),
     "search-and-comparison": (
         "find: max_rate\nrate: 5\ncompare: {baseline: x}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -162,6 +163,22 @@ def test_an_answer_to_a_request_that_was_not_read() -> None:
         assert pair.failure() == (EndClass.RESET, "closed before an answer began")
 
 
+class Unreachable(socket.socket):
+    """A socket of which the system has given up what was sent."""
+
+    def sendall(self, *_: Any) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    def recv(self, *_: Any) -> bytes:
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+
+def test_a_timeout_of_the_system_is_none_of_ours() -> None:
+    with connected(Unreachable) as pair:
+        pair.server.close()
+        assert pair.failure() == (EndClass.RESET, "Connection timed out before an answer began")
+
+
 def test_a_request_that_is_never_read() -> None:
     with connected() as pair:
         huge = b"x" * (32 << 20)
@@ -315,7 +332,7 @@ def test_what_cannot_be_connected_to() -> None:
 def test_no_more_sockets_are_our_own_limit(
     monkeypatch: pytest.MonkeyPatch, number: int, ours: bool
 ) -> None:
-    def connect(*_: object) -> socket.socket:
+    def connect(*_: object, **__: object) -> socket.socket:
         raise OSError(number, "why")
 
     monkeypatch.setattr(socket, "create_connection", connect)
@@ -325,6 +342,50 @@ def test_no_more_sockets_are_our_own_limit(
             way.take(fresh=False)
     else:
         assert failed_connect(way) == (EndClass.CONNECT, "cannot connect: why")
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(errno.EADDRNOTAVAIL, errno.ECONNREFUSED), (errno.ECONNREFUSED, errno.EADDRNOTAVAIL)],
+)
+def test_a_limit_of_ours_on_one_address_hides_no_refusal_of_another(
+    monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, int]
+) -> None:
+    def connect(*_: object, all_errors: bool) -> socket.socket:
+        assert all_errors
+        raise ExceptionGroup("", [OSError(number, os.strerror(number)) for number in numbers])
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    way = Line(Target("http://localhost:9", {}, ""), 1.0)
+    assert failed_connect(way) == (EndClass.CONNECT, "cannot connect: Connection refused")
+
+
+def test_a_limit_of_ours_on_all_addresses_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object, **__: object) -> socket.socket:
+        raise ExceptionGroup("", [OSError(errno.EADDRNOTAVAIL, "none left")] * 2)
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(OwnLimitError, match="none left"):
+        Line(Target("http://localhost:9", {}, ""), 1.0).take(fresh=False)
+
+
+def test_one_deadline_for_all_of_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a lookup that is not answered, and as many addresses."""
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: gevent.sleep(60))
+    begun = time.monotonic()
+    way = Line(Target("http://nowhere.invalid", {}, ""), 0.2)
+    assert failed_connect(way) == (EndClass.CONNECT, "cannot connect: timed out")
+    assert 0.2 <= time.monotonic() - begun < 30
+
+
+def test_a_timeout_of_somebody_else_while_connecting_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: gevent.sleep(60))
+    way = Line(Target("http://nowhere.invalid", {}, ""), 20.0)
+    with pytest.raises(gevent.Timeout) as caught, gevent.Timeout(0.1) as theirs:
+        way.take(fresh=False)
+    assert caught.value is theirs
 
 
 def test_an_authority_that_is_not_there(tmp_path: Path) -> None:

@@ -138,6 +138,13 @@ def test_a_run_within_its_caps(traffic: TrafficSpec) -> None:
             "the run would send 601 requests; KEY.requests allows 600",
         ),
         (STEADY, {"seconds": 999}, 3, "the run would send 1800 requests; KEY.requests allows 600"),
+        (
+            TrafficSpec(targets=(), users=10, duration=60, locustfile="/a/locustfile.py"),
+            {},
+            1,
+            "a locustfile does not tell its tokens, so KEY.tokens cannot be kept: "
+            "give rate, steps, trace or users without it",
+        ),
         (STEADY, {}, 3, "the run would take 180 s of traffic; KEY.seconds allows 60"),
     ],
 )

@@ -140,3 +140,11 @@ def test_no_file_and_an_empty_one(tmp_path: Path) -> None:
 def test_times_are_kept_to_the_microsecond() -> None:
     times: dict[str, Any] = {"a": 1.23456789, "b": None, "c": 0.0}
     assert rounded(times) == {"a": 1.234568, "c": 0.0}
+
+
+def test_what_came_last_is_there_once_it_was_flushed(tmp_path: Path) -> None:
+    writer = written(tmp_path / "l", [{"i": i} for i in range(3)], now=5.0)
+    assert [record["i"] for record in read_ledger(tmp_path / "l")] == [0], "with the first alone"
+    writer.flush()
+    assert [record["i"] for record in read_ledger(tmp_path / "l")] == [0, 1, 2]
+    writer.close()

@@ -173,6 +173,13 @@ def test_a_low_rate_is_asked_for_longer(tmp_path: Path) -> None:
     assert longest_probe(LoadConfig(duration=10, warmup=3)) == 53
 
 
+def test_a_probe_may_be_told_to_take_its_whole_time(tmp_path: Path) -> None:
+    ask = prober(tmp_path, Steady(0.1))
+    assert ask(100).duration < 30
+    ask.whole = True
+    assert ask(100).duration == 30
+
+
 def test_too_few_requests_are_met_and_not_certain(tmp_path: Path) -> None:
     asked = prober(tmp_path, Queue(40), duration=10)(0.5)
     assert (asked.verdict, asked.met, asked.n) == (Verdict.INCONCLUSIVE, True, 25)

@@ -87,7 +87,7 @@ def test_failures_rank_last_and_are_told() -> None:
     assert (e2e["n"], e2e["finite"]) == (100, 90)
     assert e2e["p90"] == pytest.approx(0.15, rel=1e-3)
     assert e2e["p95"] is None
-    assert e2e["max"] == pytest.approx(0.15)
+    assert (e2e["max"], e2e["mean"]) == (None, None), "infinite, as a p99 is"
     assert found["cdf"]["e2e"]["intended"][-1][1] == pytest.approx(0.9)
     assert found["failures"] == [
         {"class": "reset", "count": 10, "detail": "connection reset by peer"}
@@ -234,14 +234,25 @@ def test_the_bounds_of_a_percentile_are_values_of_their_ranks() -> None:
         spread.add(float(place))
     assert spread.bounds(0.95, 0.95) == pytest.approx((91, 99), rel=1e-3)
     assert spread.bounds(0.5, 0.95) == pytest.approx((42, 59), rel=1e-3)
-    assert spread.bounds(0.99, 0.95) == (pytest.approx(97, rel=1e-3), None)
+    assert spread.bounds(0.99, 0.95) == (spread.quantile(0.97), None)
+
+
+def test_one_failure_makes_mean_and_longest_infinite() -> None:
+    found = shown([*STEADY[:99], failed(99, 9.9)])["latencies"]["e2e"]
+    assert (found["n"], found["finite"], found["mean"], found["max"]) == (100, 99, None, None)
+    assert found["p95"] == pytest.approx(0.15, rel=1e-3)
+
+
+def test_without_reasoning_there_is_no_time_to_it_whatever_failed() -> None:
+    assert "ttfr" not in shown([*STEADY[:50], failed(50, 5.0)])["latencies"]
+    assert "ttfr" in shown([answered(0, 0.0, reason=0.05), failed(1, 1.0)])["latencies"]
 
 
 def test_the_bounds_of_a_percentile_reach_what_failed() -> None:
     spread = Spread()
     for place in range(100):
         spread.add(float(place + 1) if place < 95 else math.inf)
-    assert spread.bounds(0.95, 0.95) == (pytest.approx(91, rel=1e-3), None)
+    assert spread.bounds(0.95, 0.95) == (spread.quantile(0.91), None)
     assert Spread().bounds(0.95, 0.95) == (None, None)
 
 

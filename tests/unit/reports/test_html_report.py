@@ -390,6 +390,16 @@ def test_capacity(tmp_path: Path) -> None:
     assert marks == {"m-pass": 4, "m-fail": 2, "m-inconclusive": 1}
 
 
+def test_runs_that_confirm_a_search(tmp_path: Path) -> None:
+    run_above = {"rate": 50.0, "expected": "FAIL", "verdict": "PASS", "n": 1500, "reason": "held"}
+    found = seen(
+        with_summary(
+            tmp_path, load_summary() | {"capacity": capacity() | {"confirmations": [run_above]}}
+        )
+    )
+    assert found.rows("Rate", "Expected") == [["50/s", "✗ FAIL", "✓ PASS", "1\u202f500", "held"]]
+
+
 def test_a_search_that_found_nothing(tmp_path: Path) -> None:
     empty: Json = {
         "rate": None,

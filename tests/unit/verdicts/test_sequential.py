@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pytest_llmdeploy.verdicts import Verdict
-from pytest_llmdeploy.verdicts.sequential import judge_share_anytime, smallest_n_anytime
+from pytest_llmdeploy.verdicts.sequential import judge_share_anytime
 from pytest_llmdeploy.verdicts.shares import smallest_n
 
 P, F, I = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE  # noqa: E741
@@ -40,14 +40,12 @@ def test_overwhelming_evidence_stays_a_number() -> None:
     [(0.01, 0.05, 680), (0.05, 0.05, 116), (0.01, 0.01, 851), (0.5, 0.05, 7), (0.1, 0.01, 70)],
 )
 def test_the_fewest_requests_that_pass(limit: float, alpha: float, n: int) -> None:
-    assert smallest_n_anytime(limit, alpha) == n
     assert judge_share_anytime(0, n, limit, alpha).verdict is P
     assert judge_share_anytime(0, n - 1, limit, alpha).verdict is I
     assert n > (smallest_n(limit, 1 - alpha) or math.inf)
 
 
 def test_nothing_shows_that_nothing_is_ever_bad() -> None:
-    assert smallest_n_anytime(0.0, 0.05) is None
     assert judge_share_anytime(0, 1_000_000, 0.0, 0.05).verdict is I
     assert judge_share_anytime(1, 1_000_000, 0.0, 0.05).verdict is F
 
@@ -61,25 +59,17 @@ def test_impossible_counts(bad: int, n: int) -> None:
 
 @pytest.mark.parametrize("limit", [-0.1, 1.0, math.nan])
 def test_impossible_limits(limit: float) -> None:
-    for call in (
-        lambda: judge_share_anytime(0, 10, limit, 0.05),
-        lambda: smallest_n_anytime(limit, 0.05),
-    ):
-        with pytest.raises(ValueError) as raised:
-            call()
-        message = f"the limit of a share must be at least 0 and below 1, not {limit}"
-        assert str(raised.value) == message
+    with pytest.raises(ValueError) as raised:
+        judge_share_anytime(0, 10, limit, 0.05)
+    message = f"the limit of a share must be at least 0 and below 1, not {limit}"
+    assert str(raised.value) == message
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, math.nan])
 def test_impossible_alphas(alpha: float) -> None:
-    for call in (
-        lambda: judge_share_anytime(0, 10, 0.05, alpha),
-        lambda: smallest_n_anytime(0.05, alpha),
-    ):
-        with pytest.raises(ValueError) as raised:
-            call()
-        assert str(raised.value) == f"alpha must lie between 0 and 1, not {alpha}"
+    with pytest.raises(ValueError) as raised:
+        judge_share_anytime(0, 10, 0.05, alpha)
+    assert str(raised.value) == f"alpha must lie between 0 and 1, not {alpha}"
 
 
 def decide(chance: random.Random, share: float, limit: float, most: int) -> Verdict:
