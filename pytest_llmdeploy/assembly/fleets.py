@@ -61,7 +61,7 @@ class Leftover:
     name: str
     """Folder of the fleet, or name of the cluster."""
     in_use: bool
-    """The run that started it is still at work."""
+    """The run that started it is still at work, or it is kept on purpose."""
 
 
 def run_cluster(run: Run, loaded: LoadedConfig | None, root: Path) -> Cluster:
@@ -103,7 +103,10 @@ def _kind_leftovers() -> list[Leftover]:
     if unavailable() is not None:
         return []
     try:
-        return [Leftover(CLUSTER, each.name, each.state == "in use") for each in list_clusters()]
+        return [
+            Leftover(CLUSTER, each.name, each.state in {"in use", "kept"})
+            for each in list_clusters()
+        ]
     except ProgramError:
         return []
 

@@ -45,7 +45,7 @@ from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.record import ReleaseResult, StepRecord
 from pytest_llmdeploy.release.run import JOURNAL, PULSE, ReleaseRun, write_result
 from pytest_llmdeploy.release.state import Checks, Order, Release
-from pytest_llmdeploy.release.waiting import AbortedError
+from pytest_llmdeploy.release.waiting import AbortedError, Patience
 from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -221,14 +221,16 @@ class Releases:
             origin={"config": str(loaded.path.absolute()), "output": str(self._run.output)},
             variables=variables or {},
         )
+        patience = Patience()
         return Release(
             order=order,
             config=config,
             fleet=fleet,
             checks=release_checks(loaded),
-            traffic_to=partial(release_traffic, loaded, folder),
+            traffic_to=partial(release_traffic, loaded, folder, waiting=patience.check),
             journal=Journal(folder / JOURNAL, fleet.journal),
             on_action=partial(self._audit, order, loaded.redactor),
+            patience=patience,
         )
 
     @staticmethod
@@ -275,10 +277,13 @@ class Releases:
         return said
 
 
-def release_traffic(loaded: LoadedConfig, folder: Path, url: str) -> Traffic | None:
+def release_traffic(
+    loaded: LoadedConfig, folder: Path, url: str, *, waiting: Callable[[], None] = lambda: None
+) -> Traffic | None:
     """Return the requests that prove that a release loses none.
 
-    Raises NotMeasuredError where load may not be put on the address, MissingExtraError.
+    `waiting` is called while another load run of this machine goes on. Raises NotMeasuredError
+    where load may not be put on the address, MissingExtraError.
     """
     try:
         from pytest_llmdeploy.load.background import BackgroundTraffic
@@ -331,4 +336,4 @@ def release_traffic(loaded: LoadedConfig, folder: Path, url: str) -> Traffic | N
     limits = check_limits(known, loaded.environment_name, loaded.environment)
     if limits is not None:
         spec = replace(spec, max_tokens_total=limits.tokens)
-    return BackgroundTraffic(spec, folder, loaded.root, loaded.redactor)
+    return BackgroundTraffic(spec, folder, loaded.root, loaded.redactor, waiting)

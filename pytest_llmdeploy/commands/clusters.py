@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         swept = arguments.sweep and (arguments.all or not each.in_use)
         said = _end(each) if swept else None
         code = code or int(said is not None)
-        state = "in use" if each.in_use else "left over"
+        state = "in use or kept" if each.in_use else "left over"
         print(f"{each.kind} {each.name}: {said or ('ended' if swept else state)}")
     return code
 

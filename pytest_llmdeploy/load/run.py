@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.models import EnvironmentConfig
 from pytest_llmdeploy.errors import LLMDeployError, NotBegunError, NotMeasuredError
+from pytest_llmdeploy.load.alone import alone
 from pytest_llmdeploy.load.capacity import MOST_PROBES, search
 from pytest_llmdeploy.load.compare import comparable, compare_targets, compare_with_record
 from pytest_llmdeploy.load.confirm import ABOVE, RUNS, Confirmation, confirm
@@ -100,10 +97,13 @@ class LoadRun:
         path = self.folder / SUMMARY
         if not path.is_file():
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            with self._alone():
+            lock = alone(self._wait)
+            try:
                 if not path.is_file():  # nobody made it meanwhile
                     self.folder.mkdir(exist_ok=True)
                     self._write(self._measure())
+            finally:
+                lock.release()
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if found["skipped"]:
             raise NotBegunError(found["skipped"])
@@ -111,22 +111,8 @@ class LoadRun:
             raise NotMeasuredError(found["error"])
         return found
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold this machine's lock for load; the wait is shown."""
-        # Each user has a lock file of their own: another user's could not be opened.
-        lock = FileLock(Path(tempfile.gettempdir()) / f"llmdeploy-load-{os.getuid()}.lock")
-        while True:
-            try:
-                lock.acquire(timeout=0.5)
-            except Timeout:
-                self.waiting(lambda: f"load {self.name}: waits for another load run to end")
-            else:
-                break
-        try:
-            yield
-        finally:
-            lock.release()
+    def _wait(self) -> None:
+        self.waiting(lambda: f"load {self.name}: waits for another load run to end")
 
     def _write(self, summary: dict[str, Any]) -> None:
         path = self.folder / SUMMARY

@@ -118,6 +118,7 @@ class BlueGreen:
             old=release.old_identity,
             old_image=release.old_image,
             moved=moved,
+            whole=release.old_whole,
             who_answers=lambda: release.checks.identify(release.entry),
             between=between,
         )

@@ -69,10 +69,12 @@ def wait_until_converged(
     timeout: float,
     clock: Clock,
     setting: str = "blue_green.converge_timeout",
+    check: Callable[[], None] = lambda: None,
 ) -> Converged:
     """Wait until `color` alone is behind the service's name, and answers as many connections.
 
-    Raises NotMeasuredError (WaitTimeoutError) that tells what was seen last.
+    `check` is called before each connection; what it raises ends the waiting. Raises
+    WaitTimeoutError that tells what was seen last.
     """
     seen: Counter[str] = Counter()
     row = _Row()
@@ -115,6 +117,7 @@ def wait_until_converged(
         return row.length >= connections
 
     def converged() -> bool:
+        check()
         # Probes go on while endpoints change: what users meet is what counts.
         answered = all_answer()
         return endpoints_right() and answered

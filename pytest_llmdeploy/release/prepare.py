@@ -26,14 +26,16 @@ def preflight(release: Release) -> Outcome:
     """Find out what runs, whether the release may begin, and what to come back to."""
     fleet, order = release.fleet, release.order
     release.entry = fleet.entry().url
+    # Before the lock: where rights are missing, all of them are told at once.
+    found = fleet.preflight(other_color(fleet.color()), order.image)
+    if fatal := [finding.text for finding in found if finding.fatal]:
+        raise PlatformError("; ".join(fatal))
     _take_lock(release)
     release.old = fleet.color()
     release.new = other_color(release.old)
-    release.old_image = fleet.image(release.old) if release.old else None
-    found = fleet.preflight(release.new, order.image)
-    fatal = [finding.text for finding in found if finding.fatal]
-    if fatal:
-        raise PlatformError("; ".join(fatal))
+    if release.old is not None:
+        release.old_image = fleet.image(release.old)
+        release.old_whole = fleet.rollout(release.old).complete
     notes = {finding.name: finding.text for finding in found}
     said = "no version runs yet"
     if release.old is not None:
@@ -111,6 +113,7 @@ def deploy(release: Release) -> Outcome:
             "old_color": release.old,
             "new_color": release.new,
             "old_image": release.old_image,
+            "old_whole": release.old_whole,
             "old_identity": [release.old_identity.color, release.old_identity.version],
             "snapshot": release.snapshot,
         }

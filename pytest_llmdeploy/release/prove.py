@@ -10,7 +10,6 @@ from functools import partial
 from pytest_llmdeploy.errors import NotMeasuredError, PlatformError
 from pytest_llmdeploy.release.convergence import (
     Converged,
-    Identity,
     endpoints_lack,
     wait_until_converged,
 )
@@ -69,21 +68,21 @@ def _wait_until_converged(release: Release, switched: float) -> Converged:
         release.fleet,
         release.new,
         release.new_identity,
-        partial(_who_answers, release),
+        lambda: release.checks.identify(release.entry),
         connections=release.config.fresh_connections,
         since=switched,
         timeout=release.config.converge_timeout,
         clock=release.patience,
+        check=partial(_check_new, release),
     )
 
 
-def _who_answers(release: Release) -> Identity:
-    """Ask the service; end the waiting where the new version already loses requests, or crashes."""
+def _check_new(release: Release) -> None:
+    """Raise StepFailedError where the new version already loses requests, or crashes."""
     _check_losses(release)
-    rollout = release.fleet.rollout(release.new)
-    if rollout.failure is not None:
+    rollout = patiently(partial(release.fleet.rollout, release.new), [])()
+    if rollout is not None and rollout.failure is not None:
         raise StepFailedError(rollout.failure)
-    return release.checks.identify(release.entry)
 
 
 def watch(release: Release) -> Outcome:

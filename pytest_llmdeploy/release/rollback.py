@@ -38,6 +38,8 @@ class WayBack:
     old_image: str | None = None
     """The former version; needed where its replicas were deleted."""
     clock: Clock = time
+    whole: bool = True
+    """All replicas of the former version were ready before the release."""
     between: Callable[[], None] = lambda: None
     """Called once traffic is back, before replicas are touched: the time to collect evidence."""
 
@@ -52,7 +54,7 @@ def roll_back(way: WayBack, journal: Journal | None) -> RollbackReport:
     safe: float | None = None
 
     def left() -> float:
-        return max(deadline - way.clock.monotonic(), 1.0)
+        return round(max(deadline - way.clock.monotonic(), 1.0), 1)
 
     try:
         if way.moved:
@@ -146,9 +148,11 @@ def _until_equal(way: WayBack, timeout: float) -> None:
     told: list[str] = []
 
     def equal() -> bool:
-        differences = way.fleet.differences(way.snapshot)
-        told[:] = list(differences)
-        return not differences
+        told[:] = way.fleet.differences(way.snapshot)
+        if not told and way.old_color is not None and way.whole:
+            rollout = way.fleet.rollout(way.old_color)
+            told[:] = [] if rollout.complete else [f"{way.old_color}: {rollout.waiting_for}"]
+        return not told
 
     try:
         wait_until(

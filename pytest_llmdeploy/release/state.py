@@ -89,6 +89,8 @@ class Release:
     """Colour that runs before the release; None where none does."""
     new: str = other_color(None)
     old_image: str | None = None
+    old_whole: bool = False
+    """All replicas of the former version were ready when the release began."""
     old_identity: Identity = NOBODY
     new_identity: Identity = NOBODY
     snapshot: Snapshot | None = None

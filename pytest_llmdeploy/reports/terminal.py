@@ -17,7 +17,7 @@ MOST_SHOWN = 20
 LONGEST_REASON = 160
 """Characters; the whole reason is in the report."""
 RELEASE_ENDS = ("zero-loss", "final-state")
-"""Steps of a release whose reasons are shown whatever their verdict: what was lost, what is left."""
+"""Steps of a release whose reasons are always shown: what was lost, and what is left."""
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.FAIL: "red",

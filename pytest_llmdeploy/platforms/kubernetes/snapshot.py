@@ -177,7 +177,9 @@ def commands(snapshot: Snapshot, names: Names, kubectl: Sequence[str]) -> list[s
         image = f"{container['name']}={container['image']}"
         lines.append(_line(kubectl, "set", "image", f"deployment/{name}", image))
         replicas = item["spec"].get("replicas", 1)
-        lines.append(_line(kubectl, "scale", f"deployment/{name}", f"--replicas={replicas}"))
+        # A patch, for which the rights of a release are enough; scaling would take more.
+        patch = json.dumps({"spec": {"replicas": replicas}})
+        lines.append(_line(kubectl, "patch", "deployment", name, "-p", patch))
     return lines
 
 
