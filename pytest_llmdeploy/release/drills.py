@@ -59,9 +59,9 @@ def judge_drill(  # noqa: PLR0911 - a decision list
     bad = next((step for step in result.steps if step.verdict is not Verdict.PASS), None)
     if bad is None:
         return Verdict.FAIL, f"{drill.what} was released: nothing noticed it"
+    if bad.verdict is not Verdict.FAIL:  # it was not noticed, but something could not be told
+        return bad.verdict, f"the drill could not be performed: {bad.name}: {bad.reason}"
     if bad.name not in drill.noticed:
-        if bad.verdict is Verdict.ERROR:
-            return Verdict.ERROR, f"the drill could not be performed: {bad.name}: {bad.reason}"
         expected = " or ".join(drill.noticed)
         return Verdict.FAIL, f"noticed by {bad.name} and not by {expected}: {bad.reason}"
     back = result.rollback

@@ -236,7 +236,8 @@ def judge_losses(losses: Losses, max_loss: float) -> LossVerdict:
         where = ", ".join(
             f"{losses.lost_in(name)} {name}" for name in losses.phases if losses.lost_in(name)
         )
-        kinds = Counter(loss["class"] for loss in losses.losses)
+        kinds = sum(losses.phases.values(), Counter[str]())
+        del kinds[OK]
         what = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         return LossVerdict(Verdict.FAIL, f"{counted} ({where}; {what})", share.upper)
     bound = f"at most {share.upper:.2%} of them can be lost unseen"

@@ -27,10 +27,10 @@ GIT_TIMEOUT = 5.0
 def append(path: Path, entry: Mapping[str, Any]) -> None:
     """Add an entry, with time, commit and the hash chain, and wait until the disk has it."""
     with FileLock(path.with_suffix(".lock")):
-        before = START
-        if path.exists():
-            lines = path.read_bytes().splitlines()
-            before = _hash(lines[-1]) if lines else START
+        written = path.read_bytes() if path.exists() else b""
+        lines = written.splitlines()
+        before = _hash(lines[-1]) if lines else START
+        cut = bool(written) and not written.endswith(b"\n")  # by a crash: it shows, alone
         line = json.dumps(
             {
                 "time": datetime.now(UTC).isoformat(),
@@ -43,7 +43,7 @@ def append(path: Path, entry: Mapping[str, Any]) -> None:
             default=str,
         )
         with path.open("ab") as file:
-            file.write(line.encode() + b"\n")
+            file.write((b"\n" if cut else b"") + line.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
