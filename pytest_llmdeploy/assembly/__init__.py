@@ -32,6 +32,7 @@ from pytest_llmdeploy.errors import (
 )
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
+from pytest_llmdeploy.platforms.fleet_entry import FleetPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
 from pytest_llmdeploy.ports import Model, Platform, Service
 from pytest_llmdeploy.redaction import Redactor
@@ -121,11 +122,7 @@ class Assembly:
         if environment.url is not None:
             return ExistingPlatform(environment.url, loaded.service, loaded.root)
         if environment.platform != "local":
-            raise NotMeasuredError(
-                f"environment '{loaded.environment_name}' has platform: {environment.platform}, "
-                "which this version can check only at an address: "
-                f"set environments.{loaded.environment_name}.url"
-            )
+            return FleetPlatform(self.releases.fleet(loaded))
         unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
         return LocalPlatform(
             name=f"{loaded.environment_name}-{unique}",

@@ -19,19 +19,25 @@ if TYPE_CHECKING:
 
 FLEET = "local fleet"
 CLUSTER = "kind cluster"
+ORPHAN_TIMEOUT = 600.0
+"""Seconds for which a local fleet waits for somebody who ends an interrupted release."""
+KEPT = 7 * 24 * 3600.0
 STOP_TIMEOUT = 60.0
 """Seconds to wait for a fleet to end."""
 
 
-def make_fleet(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> Fleet:
+def make_fleet(
+    loaded: LoadedConfig, output: Path, owner: int, run_id: str, *, keep: bool = False
+) -> Fleet:
     """Return the environment's fleet; nothing is started yet.
 
-    `output` is the run's folder, in which what belongs to the run alone has its state. Raises
+    `output` is the run's folder, in which what belongs to the run alone has its state. What runs on
+    this machine outlives the process `owner` for `KEPT` seconds where `keep` says so. Raises
     MissingExtraError, and ConfigError for an environment that can have no releases.
     """
     platform = loaded.environment.platform
     if platform == "local":
-        return _local(loaded, output, owner)
+        return _local(loaded, output, owner, KEPT if keep else ORPHAN_TIMEOUT)
     if platform == "kind" and loaded.environment.url is None:
         return _kind(loaded, output, owner, run_id)
     return _kubernetes(loaded)
@@ -164,7 +170,7 @@ def service_name(loaded: LoadedConfig) -> str:
     return blue_green_config(loaded).name or loaded.service.name
 
 
-def _local(loaded: LoadedConfig, output: Path, owner: int) -> Fleet:
+def _local(loaded: LoadedConfig, output: Path, owner: int, orphan_timeout: float) -> Fleet:
     from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
 
     environment = loaded.environment
@@ -191,6 +197,7 @@ def _local(loaded: LoadedConfig, output: Path, owner: int) -> Fleet:
         folder=fleet_folder(output) / loaded.environment_name,
         owner=owner,
         redact=loaded.redactor,
+        orphan_timeout=orphan_timeout,
     )
 
 

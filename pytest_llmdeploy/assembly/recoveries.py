@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
 from pytest_llmdeploy.assembly.releases import RECORDS, holder, release_checks
@@ -24,6 +24,7 @@ from pytest_llmdeploy.release.journal import (
 )
 from pytest_llmdeploy.release.recovery import Recovery
 from pytest_llmdeploy.release.run import JOURNAL, PULSE
+from pytest_llmdeploy.reports.audit import AUDIT, append
 from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
 
 if TYPE_CHECKING:
@@ -82,17 +83,20 @@ def newest_interrupted(loaded: LoadedConfig, output: Path | None) -> Interrupted
     """Return the environment's interrupted release; None where there is none.
 
     It is looked for in the folder `output`, or else in the folders of the file's runs, the newest
-    first, and then in the platform's own store, where a release that began on another machine has
-    its journal. Raises PlatformError for a journal that cannot be read.
+    first. On Kubernetes the journal in the cluster decides, for a release that began here may have
+    been ended elsewhere. Raises PlatformError for a journal that cannot be read.
     """
+    if output is None and loaded.environment.platform == "kubernetes":
+        return _in_cluster(loaded)
+    return next(_here(loaded, output), None)
+
+
+def _here(loaded: LoadedConfig, output: Path | None) -> Iterator[Interrupted]:
     for folder in [output] if output is not None else _run_folders(loaded):
         for found in interrupted_in(folder.absolute()):
             ours = output is not None or found.config.resolve() == loaded.path.resolve()
             if ours and found.environment == loaded.environment_name:
-                return found
-    if output is None and loaded.environment.platform == "kubernetes":
-        return _from_elsewhere(loaded, loaded.root / OUTPUT_ROOT / new_run_id())
-    return None
+                yield found
 
 
 def _run_folders(loaded: LoadedConfig) -> list[Path]:
@@ -105,15 +109,23 @@ def _run_folders(loaded: LoadedConfig) -> list[Path]:
     return sorted(folders, key=lambda folder: folder.name, reverse=True)
 
 
-def _from_elsewhere(loaded: LoadedConfig, output: Path) -> Interrupted | None:
+def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
+    output = loaded.root / OUTPUT_ROOT / new_run_id()
     fleet = make_fleet(loaded, output, os.getpid(), output.name)
     try:
         entries = fleet.journal.read()
     finally:
         fleet.close()
     found = situation(entries)
-    if found is None or not found.is_open:
+    here = _here(loaded, None)
+    if found is None:  # somebody has deleted it
+        return next(here, None)
+    if not found.is_open:
         return None
+    run = found.release["run"]
+    same = (each for each in here if each.situation.release["run"] == run)
+    if (mine := next(same, None)) is not None:
+        return Interrupted(mine.journal, found)
     journal = output / "records" / RECORDS / "from-another-machine" / JOURNAL
     journal.parent.mkdir(parents=True)
     for entry in entries:
@@ -131,6 +143,20 @@ def recovery(found: Interrupted, loaded: LoadedConfig) -> Recovery:
         config=blue_green_config(loaded),
         checks=release_checks(loaded),
         journal=Journal(found.journal, fleet.journal),
+    )
+
+
+def audit(found: Interrupted, event: str, detail: Mapping[str, Any]) -> None:
+    """Note in the audit trail of the release's run what is done about it now, and by whom."""
+    release = found.situation.release
+    append(
+        found.journal.parents[3] / AUDIT,
+        {
+            "event": event,
+            "who": holder(),
+            **{key: release[key] for key in ("service", "environment", "image")},
+            "detail": dict(detail),
+        },
     )
 
 

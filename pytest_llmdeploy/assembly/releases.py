@@ -114,7 +114,11 @@ class Releases:
             if loaded.environment.platform == "kind":
                 sweep_clusters()
             self._fleets[loaded.path] = make_fleet(
-                loaded, self._run.prepare(), self._run.owner, self._run.id
+                loaded,
+                self._run.prepare(),
+                self._run.owner,
+                self._run.id,
+                keep=self._run.keep,
             )
         return self._fleets[loaded.path]
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.assembly.recoveries import newest_interrupted, recovery, take_lock
+from pytest_llmdeploy.assembly.recoveries import audit, newest_interrupted, recovery, take_lock
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.recovery import Recovery, describe
@@ -70,7 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.look:
             return 0
         take_lock(ended.fleet, take_over=arguments.take_over)
-        return _keep(ended) if arguments.keep_new else _undo(ended)
+        end = _keep if arguments.keep_new else _undo
+        audit(found, end.__name__.lstrip("_"), {"command": "llmdeploy rollback"})
+        code = end(ended)
+        audit(found, "ended", {"exit_code": code})
+        return code
     finally:
         ended.fleet.close()
 

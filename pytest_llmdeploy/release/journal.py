@@ -85,6 +85,7 @@ class Journal:
 def append_durably(path: Path, entry: Mapping[str, Any]) -> None:
     """Append one line of JSON and wait until the disk has it."""
     line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")) + "\n"
+    path.touch(mode=0o600)  # snapshots hold what Deployments do
     with path.open("ab") as file:
         _mend_end(path, file)
         file.write(line.encode("utf-8", "replace"))

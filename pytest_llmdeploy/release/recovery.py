@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,8 +90,9 @@ class Recovery:
 def describe(situation: Situation, fleet: Fleet) -> list[str]:
     """Return what an interrupted release has left, in lines for a person."""
     release: Any = situation.release
+    ago = max(time.time() - situation.last, 0.0)
     lines = [
-        f"{situation.in_words()} (run {release['run']}, by {release['holder']})",
+        f"{situation.in_words()}, {ago:.0f} s ago (run {release['run']}, by {release['holder']})",
         f"before it: {release['old_color'] or 'nothing'} had the traffic",
     ]
     color = fleet.color()
