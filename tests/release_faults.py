@@ -250,6 +250,7 @@ class Site:
         fault: Fault = no_fault,
         *,
         holder: str = "tester@here:1",
+        image: str | None = None,
         fleet: LocalFleet | None = None,
         traffic: Callable[[Path, str], Traffic | None] | None = None,
         **settings: Any,
@@ -267,7 +268,7 @@ class Site:
         self.made += 1
         folder = self.folder / f"release-{self.made}"
         release = Release(
-            order=Order("app", "local", self.next_image(), "run", holder),
+            order=Order("app", "local", image or self.next_image(), "run", holder),
             config=self.config(settings),
             fleet=faulty,
             checks=self.checks,

@@ -35,7 +35,10 @@ BACK = "traffic and replicas are as before the release"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left(project: Project) -> Iterator[None]:
+def _nothing_left(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (project.path / "tmp").mkdir()
+    # Load runs of one machine wait for each other by a lock there: not for those of other tests.
+    monkeypatch.setenv("TMPDIR", str(project.path / "tmp"))
     yield
     end_all(project)
 
@@ -159,7 +162,7 @@ LocalFleet.MOMENT = dies
 @pytest.mark.parametrize(
     ("moment", "before", "stopped", "now", "told"),
     [
-        ("rollout", True, "after 'deploy'", "blue", "traffic was never moved; replicas are"),
+        ("direct", True, "after 'deploy'", "blue", "traffic was never moved; replicas are"),
         ("switch", True, "during 'switch'", "blue", "traffic and replicas are"),
         ("switch", False, "during 'switch'", "green", "traffic and replicas are"),
     ],
@@ -175,7 +178,7 @@ def test_a_run_that_was_killed_is_undone_by_a_command(
     (fleet,) = list_fleets(project.path)
     desired = (fleet.folder / "desired.json").read_bytes()
 
-    what = f"the release of {IMAGE} as green was interrupted {stopped} (run "
+    what = f"the release of {IMAGE} as green was interrupted {stopped}, "
     said = command(project, "rollback", "--look")
     assert said.startswith(what)
     assert "before it: blue had the traffic\n" in said
@@ -202,7 +205,7 @@ def test_a_run_that_was_killed_while_it_watched(project: Project) -> None:
     run.kill()
     run.communicate()
     said = command(project, "rollback", "--keep-new")
-    assert f"the release of {IMAGE} as green was interrupted after 'switch' (run " in said
+    assert f"the release of {IMAGE} as green was interrupted after 'switch', " in said
     assert said.endswith(
         f"kept: the service leads to green, {IMAGE}, as the interrupted release wanted it\n"
     )
@@ -216,7 +219,7 @@ def test_a_release_in_a_folder_below_the_root_is_found(project: Project) -> None
     for name in ("one", "two"):
         project.write(f"{name}/llmdeploy.yaml", (project.path / "llmdeploy.yaml").read_text())
     (project.path / "llmdeploy.yaml").unlink()
-    project.write("conftest.py", DIES.replace("MOMENT", "rollout").replace("BEFORE", "True"))
+    project.write("conftest.py", DIES.replace("MOMENT", "direct").replace("BEFORE", "True"))
     done = project.run("-m", "blue_green", RELEASE, "one/llmdeploy.yaml")
     assert done.code == -signal.SIGKILL, done.out
     other = command(project, "rollback", "--config", "two/llmdeploy.yaml")
