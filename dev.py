@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     install("dev")
     if name == "check":
         run(PYTHON, "-m", "tox", "run", "-e", "lint,type,docs")
-    run(PYTHON, "-m", "pytest", "-n", "2", *more)
+    run(PYTHON, "-m", "pytest", "-n", "2", "--dist", "loadfile", *more)
 
 
 if __name__ == "__main__":

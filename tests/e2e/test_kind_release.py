@@ -34,7 +34,7 @@ from pytest_llmdeploy.release.record import ReleaseResult
 from pytest_llmdeploy.release.state import Order, Release
 from pytest_llmdeploy.reports.audit import verify
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("kind")]
+pytestmark = pytest.mark.timeout(900)
 ROOT = Path(__file__).parents[2]
 SCENARIO = ROOT / "scenarios" / "blue_green"
 LLMDEPLOY = [sys.executable, "-c", "import sys, pytest_llmdeploy.commands as c; sys.exit(c.main())"]

@@ -31,7 +31,7 @@ from pytest_llmdeploy.ports import Rollout
 from tests.e2e.kind_fleets import ONE, ROOT, SECRET, TWO, fleet, kind_fleet, policy
 
 # Making the cluster counts to the first test; a node image may have to be pulled for it.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("kind")]
+pytestmark = pytest.mark.timeout(600)
 ROLLOUT = 60.0
 
 
