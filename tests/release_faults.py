@@ -70,17 +70,17 @@ blue_green:
   replicas: 2
   liveness: {path: /health, delay: 1, period: 0.5}
   readiness: {path: /ready, delay: 0, period: 0.05}
-  pre_stop: 0.2
+  pre_stop: 0.1
   termination_grace_period: 2
   fresh_connections: 3
-  watch_duration: 0.3
+  watch_duration: 0.2
   drain_duration: 0.1
   rollout_timeout: 10
   converge_timeout: 5
   rollback_timeout: 10
-  traffic: {rate: 100, max_loss: 0.05}
+  traffic: {rate: 150, max_loss: 0.05}
 """
-RATE = 100.0
+RATE = 150.0
 BEFORE, AFTER = "before", "after"
 Fault = Callable[[str, str, str], None]
 """Hears phase and method of each call `BEFORE` it is made and `AFTER` it was, and may raise."""
