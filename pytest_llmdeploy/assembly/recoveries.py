@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmdeploy.assembly.fleets import blue_green_config, make_fleet
+from pytest_llmdeploy.assembly.fleets import blue_green_config, fleet_folder, make_fleet
 from pytest_llmdeploy.assembly.releases import RECORDS, holder, release_checks
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import LLMDeployError, LockedError, PlatformError
 from pytest_llmdeploy.liveness import is_alive, process_lives, wait_until_gone
 from pytest_llmdeploy.release.journal import (
+    END,
     Journal,
     Situation,
     append_durably,
@@ -30,6 +32,9 @@ from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
     from pytest_llmdeploy.ports import Fleet
+
+GONE = "gone with its fleet"
+"""State in which the journal of a release ends of which nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +151,37 @@ def recovery(found: Interrupted, loaded: LoadedConfig) -> Recovery:
     )
 
 
+def has_gone(found: Interrupted, loaded: LoadedConfig) -> bool:
+    """Return whether what the release changed has ended: a fleet of this machine does with time."""
+    if loaded.environment.platform != "local":
+        return False
+    from pytest_llmdeploy.platforms.local_fleet.launching import list_fleets
+
+    folder = fleet_folder(found.output)
+    return not (folder.is_dir() and list_fleets(folder))
+
+
+def note_gone(found: Interrupted) -> None:
+    """Close the journal of such a release."""
+    append_durably(found.journal, {"time": time.time(), "kind": END, "state": GONE})
+
+
 def audit(found: Interrupted, event: str, detail: Mapping[str, Any]) -> None:
-    """Note in the audit trail of the release's run what is done about it now, and by whom."""
+    """Note in the audit trail of the release's run what is done about it now, and by whom.
+
+    Raises PlatformError where the trail cannot be written.
+    """
     release = found.situation.release
-    append(
-        found.journal.parents[3] / AUDIT,
-        {
-            "event": event,
-            "who": holder(),
-            **{key: release[key] for key in ("service", "environment", "image")},
-            "detail": dict(detail),
-        },
-    )
+    entry = {
+        "event": event,
+        "who": holder(),
+        **{key: release[key] for key in ("service", "environment", "image")},
+        "detail": dict(detail),
+    }
+    try:
+        append(found.journal.parents[3] / AUDIT, entry)
+    except OSError as error:
+        raise PlatformError(f"the audit trail cannot be written: {error}") from error
 
 
 def take_lock(fleet: Fleet, *, take_over: bool = False) -> None:
@@ -203,6 +227,10 @@ def finish_interrupted(output: Path) -> list[str]:
         what = found.situation.in_words()
         try:
             loaded = load_config(found.config, found.environment)
+            if has_gone(found, loaded):
+                note_gone(found)
+                said.append(f"{what}; its fleet has ended, and nothing of it is left")
+                continue
             ended = recovery(found, loaded)
             take_lock(ended.fleet)
             report = ended.undo()

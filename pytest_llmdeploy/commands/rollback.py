@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.assembly.recoveries import audit, newest_interrupted, recovery, take_lock
+from pytest_llmdeploy.assembly.recoveries import (
+    Interrupted,
+    audit,
+    has_gone,
+    newest_interrupted,
+    note_gone,
+    recovery,
+    take_lock,
+)
 from pytest_llmdeploy.config.loader import load_config
+from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.recovery import Recovery, describe
 from pytest_llmdeploy.run import OUTPUT_ROOT
@@ -63,6 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     if found is None:
         print(f"no interrupted release of the environment '{arguments.env}' was found")
         return 0
+    if has_gone(found, loaded):
+        print(f"{found.situation.in_words()}; its fleet has ended, and nothing of it is left")
+        if not arguments.look:
+            note_gone(found)
+        return 0
     ended = recovery(found, loaded)
     try:
         for line in describe(found.situation, ended.fleet):
@@ -71,12 +86,20 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         take_lock(ended.fleet, take_over=arguments.take_over)
         end = _keep if arguments.keep_new else _undo
-        audit(found, end.__name__.lstrip("_"), {"command": "llmdeploy rollback"})
+        _audit(found, end.__name__.lstrip("_"), {"command": "llmdeploy rollback"})
         code = end(ended)
-        audit(found, "ended", {"exit_code": code})
+        _audit(found, "ended", {"exit_code": code})
         return code
     finally:
         ended.fleet.close()
+
+
+def _audit(found: Interrupted, event: str, detail: Mapping[str, Any]) -> None:
+    """Note it where that can be: what is in the way of the trail is not in that of the rollback."""
+    try:
+        audit(found, event, detail)
+    except PlatformError as error:
+        print(error)
 
 
 def _keep(ended: Recovery) -> int:

@@ -22,6 +22,7 @@ from tests.plugin.releasing import (
     journal,
     left,
     lines,
+    output,
     record,
     releasing,
     wait_for_step,
@@ -226,3 +227,32 @@ def test_a_release_in_a_folder_below_the_root_is_found(project: Project) -> None
     assert other.startswith("no interrupted release")
     said = command(project, "rollback", "--config", "one/llmdeploy.yaml")
     assert said.endswith("replicas are as before the release\n")
+
+
+def test_a_release_whose_fleet_has_ended_has_nothing_to_be_undone(project: Project) -> None:
+    releasing(project, LONG)
+    project.write("conftest.py", DIES.replace("MOMENT", "direct").replace("BEFORE", "True"))
+    project.run("-m", "blue_green", RELEASE)
+    command(project, "clusters", "--sweep", "--all")
+    assert left(project) == []
+    entries = journal(project)
+    what = f"the release of {IMAGE} as green was interrupted after 'deploy'"
+    gone = f"{what}; its fleet has ended, and nothing of it is left\n"
+    assert command(project, "rollback", "--look") == gone
+    assert journal(project) == entries
+    assert command(project, "rollback") == gone
+    assert journal(project)[-1] == ("end", "gone with its fleet")
+    assert left(project) == []
+    assert command(project, "rollback").startswith("no interrupted release")
+
+
+def test_a_trail_that_cannot_be_written_does_not_stand_in_the_way_back(project: Project) -> None:
+    releasing(project, LONG)
+    project.write("conftest.py", DIES.replace("MOMENT", "direct").replace("BEFORE", "True"))
+    project.run("-m", "blue_green", RELEASE)
+    trail = output(project) / "audit.jsonl"
+    trail.unlink()
+    trail.mkdir()
+    said = command(project, "rollback")
+    assert "replicas are as before the release\n" in said
+    assert "the audit trail cannot be written: " in said
