@@ -109,10 +109,7 @@ def _kind_leftovers() -> list[Leftover]:
     if unavailable() is not None:
         return []
     try:
-        return [
-            Leftover(CLUSTER, each.name, each.state in {"in use", "kept"})
-            for each in list_clusters()
-        ]
+        return [Leftover(CLUSTER, each.name, each.state != "orphan") for each in list_clusters()]
     except ProgramError:
         return []
 

@@ -185,7 +185,7 @@ class Releases:
             try:
                 result = performed.run()
                 if take_back and result.success:
-                    performed.take_back()
+                    result = replace(result, success=False, rollback=performed.take_back())
             finally:
                 held.stop()
         write_result(folder, result)

@@ -58,7 +58,9 @@ def judge_drill(  # noqa: PLR0911 - a decision list
     """
     bad = next((step for step in result.steps if step.verdict is not Verdict.PASS), None)
     if bad is None:
-        return Verdict.FAIL, f"{drill.what} was released: nothing noticed it"
+        back = result.rollback
+        told = "it was taken back" if back is not None and back.succeeded else "IT STILL RUNS"
+        return Verdict.FAIL, f"{drill.what} was released: nothing noticed it; {told}"
     if bad.verdict is not Verdict.FAIL:  # it was not noticed, but something could not be told
         return bad.verdict, f"the drill could not be performed: {bad.name}: {bad.reason}"
     if bad.name not in drill.noticed:

@@ -351,7 +351,6 @@ def test_a_disk_that_takes_no_more_does_not_stand_in_the_way_back(site: Site) ->
     assert site.is_free()
 
 
-@pytest.mark.xfail(reason="LocalFleet takes an earlier release by another process for a conflict")
 def test_clients_that_release_in_turns(site: Site) -> None:
     one, other = site.client(), site.client()
     try:

@@ -218,7 +218,8 @@ class LocalFleet:
     # The way back
 
     def snapshot(self) -> Snapshot:
-        """Return the present state."""
+        """Return the present state; what others changed until now is none of a release's."""
+        self._left.clear()
         return snapshots.take(*self._client.state())
 
     def restore_traffic(self, snapshot: Snapshot) -> None:

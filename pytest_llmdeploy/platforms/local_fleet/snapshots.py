@@ -24,7 +24,8 @@ def take(desired: Desired, status: FleetStatus) -> dict[str, Any]:
             "image": desired.templates[wanted.generation].image,
             "generation": wanted.generation,
             "replicas": wanted.replicas,
-            "ready": rollout(color, desired, status).ready,
+            # Those beyond the wanted ones are about to go, and nothing to come back to.
+            "ready": min(rollout(color, desired, status).ready, wanted.replicas),
         }
     return {"fleet": desired.fleet, "selector": desired.selector, "colors": colors}
 

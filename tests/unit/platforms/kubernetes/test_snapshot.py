@@ -121,7 +121,6 @@ def test_commands_can_be_pasted() -> None:
         '\'[{"op": "add", "path": "/spec/selector", '
         '"value": {"app": "llm", "color": "blue"}}]\'',
         "kubectl --context 'a b' set image deployment/llm-blue llm=llm:1",
-        "kubectl --context 'a b' patch deployment llm-blue -p "
-        '\'{"spec": {"replicas": 3}}\'',
+        "kubectl --context 'a b' patch deployment llm-blue -p '{\"spec\": {\"replicas\": 3}}'",
         "kubectl --context 'a b' delete deployment llm-green --ignore-not-found",
     ]
