@@ -81,7 +81,9 @@ def kubectl(at: Place, number: int) -> list[object]:
     base = fleet._kubectl
     old = fleet.color()
     new = other_color(old)
-    image = f"llm-service:{number % 2 + 1}.0.0"
+    former = fleet.image(old).rpartition(":")[2]
+    version = "1.0.0" if former == "2.0.0" else "2.0.0"
+    image = f"llm-service:{version}"
     manifest = fleet._manifest(new, image, {})
     manifest["spec"]["template"]["spec"]["containers"][0].pop("lifecycle", None)
 
@@ -103,10 +105,7 @@ def kubectl(at: Place, number: int) -> list[object]:
     time.sleep(8.0)
     ledger = running.finish()
     moments = Moments(deploy=begun - ledger.zero, switch=switched - ledger.zero)
-    versions = {1: "1.0.0", 0: "2.0.0"}
-    losses = count_losses(
-        ledger.records(), moments, versions[number % 2], versions[(number + 1) % 2]
-    )
+    losses = count_losses(ledger.records(), moments, former, version)
     return _row(losses, ended - begun)
 
 
