@@ -25,10 +25,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help="End all but what a run is using, also what was kept",
+        help="End what belongs to runs that are over, but for kind clusters that were kept",
     )
     parser.add_argument(
-        "--all", action="store_true", help="With --sweep: end also what a run is using"
+        "--all",
+        action="store_true",
+        help="With --sweep: end also what a run is using, and what was kept",
     )
     parser.set_defaults(run=run)
 
