@@ -69,7 +69,7 @@ EARLY = replace(RESULT, steps=(replace(WATCH, name="rollout"),))
         (
             {"steps": (DEPLOY,), "success": True},
             Verdict.FAIL,
-            "a version that crashes was released: nothing noticed it; IT STILL RUNS",
+            "a version that crashes was released: nothing noticed it; it was taken back",
         ),
         (
             {"steps": EARLY.steps},
