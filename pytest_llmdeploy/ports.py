@@ -14,6 +14,8 @@ Message = Mapping[str, Any]
 
 ENGINE_HEADER = "x-llm-engine"
 """Answer header in which the reference service names its engine."""
+REFERENCE_VERSION_HEADER = "x-llm-version"
+"""Answer header in which it names its version."""
 SCRIPTED = "scripted"
 """Its engine without a model."""
 

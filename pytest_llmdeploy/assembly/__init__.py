@@ -5,7 +5,6 @@ Collection and fixtures both build on it, so that they meet the same service, en
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 from pytest_llmdeploy.assembly.fleets import end_fleets
 from pytest_llmdeploy.assembly.recoveries import await_workers, finish_interrupted
 from pytest_llmdeploy.assembly.releases import Releases
+from pytest_llmdeploy.assembly.targets import check_target, digest, load_target, service_at
 from pytest_llmdeploy.checks.exchange import Target
-from pytest_llmdeploy.checks.measure import first_model, measure_smoke
+from pytest_llmdeploy.checks.measure import measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.gates.store import Result
     from pytest_llmdeploy.gates.suite import Suite
     from pytest_llmdeploy.load.run import LoadRun, Subject
-    from pytest_llmdeploy.load.spec import Target as LoadTarget
 
 STOP_TIMEOUT = 60.0
 """Seconds to wait for started services to end; each has its own stop_timeout and is killed then."""
@@ -123,9 +122,8 @@ class Assembly:
             return ExistingPlatform(environment.url, loaded.service, loaded.root)
         if environment.platform != "local":
             return FleetPlatform(self.releases.fleet(loaded))
-        unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
         return LocalPlatform(
-            name=f"{loaded.environment_name}-{unique}",
+            name=f"{loaded.environment_name}-{digest(loaded)}",
             environment=environment,
             service=loaded.service,
             root=loaded.root,
@@ -136,7 +134,7 @@ class Assembly:
 
     def target(self, loaded: LoadedConfig) -> Target:
         """Return what health and smoke checks talk to."""
-        return Target(self.service(loaded), loaded.service, loaded.root)
+        return check_target(loaded, self.service(loaded))
 
     def load_run(
         self, loaded: LoadedConfig, name: str, config: LoadConfig | None = None
@@ -168,7 +166,7 @@ class Assembly:
         """Return a folder's name; two files of one run can have load runs of the same name."""
         if loaded is self.default:
             return name
-        return f"{name}-{hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]}"
+        return f"{name}-{digest(loaded)}"
 
     def _load_subject(self, loaded: LoadedConfig, config: LoadConfig) -> Subject:
         """Return what load is put on; raise NotBegunError where it fails its smoke checks."""
@@ -181,29 +179,12 @@ class Assembly:
                 raise NotBegunError(f"smoke check '{check.title}' fails: {smoke.reason}")
         services = [service]
         if config.compare and config.compare.url:
-            url = config.compare.url.rstrip("/")
-            services.append(Service(url, url + loaded.service.base_path))
+            services.append(service_at(loaded, config.compare.url.rstrip("/")))
         return Subject(
             name=loaded.service.name,
             url=service.url,
             scripted=service.scripted,
-            targets=tuple(self._load_target(loaded, each) for each in services),
-        )
-
-    @staticmethod
-    def _load_target(loaded: LoadedConfig, service: Service) -> LoadTarget:
-        from pytest_llmdeploy.load.spec import Target as LoadTarget
-
-        config = loaded.service
-        ca_file = config.ca_path(loaded.root)
-        target = Target(service, config, loaded.root)
-        return LoadTarget(
-            url=f"{service.api_url}/chat/completions",
-            headers=config.request_headers(),
-            model=config.model or first_model(target, config.timeout),
-            version_header=config.version_header,
-            verify_tls=config.verify_tls,
-            ca_file=str(ca_file) if ca_file else None,
+            targets=tuple(load_target(loaded, each) for each in services),
         )
 
     @staticmethod

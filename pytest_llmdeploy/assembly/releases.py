@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import math
 import os
 import socket
@@ -22,9 +21,10 @@ from pytest_llmdeploy.assembly.fleets import (
     service_name,
     sweep_clusters,
 )
+from pytest_llmdeploy.assembly.targets import check_target, digest, load_target, service_at
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.identity import identify, measure_status
-from pytest_llmdeploy.checks.measure import first_model, measure_health, measure_smoke
+from pytest_llmdeploy.checks.measure import measure_health, measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import (
@@ -35,7 +35,7 @@ from pytest_llmdeploy.errors import (
 )
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.liveness import Pulse
-from pytest_llmdeploy.ports import Service, Traffic
+from pytest_llmdeploy.ports import REFERENCE_VERSION_HEADER, Traffic
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.release.blue_green import BlueGreen, KeepEvidence
 from pytest_llmdeploy.release.convergence import Identity
@@ -72,7 +72,7 @@ def release_checks(loaded: LoadedConfig) -> Checks:
     path = blue_green_config(loaded).liveness.path
 
     def target(url: str) -> Target:
-        return Target(Service(url, url + loaded.service.base_path), loaded.service, loaded.root)
+        return check_target(loaded, service_at(loaded, url))
 
     def health(url: str) -> list[tuple[str, Measurement]]:
         found = []
@@ -201,8 +201,8 @@ class Releases:
         return FileLock(self._run.prepare() / "releases.lock")
 
     def _folder(self, loaded: LoadedConfig) -> Path:
-        unique = hashlib.sha256(str(loaded.path).encode()).hexdigest()[:6]
-        return self._run.prepare() / "records" / RECORDS / f"{loaded.environment_name}-{unique}"
+        name = f"{loaded.environment_name}-{digest(loaded)}"
+        return self._run.prepare() / "records" / RECORDS / name
 
     def release(
         self,
@@ -294,7 +294,6 @@ def release_traffic(
         from pytest_llmdeploy.load.guards import check_host, check_limits
         from pytest_llmdeploy.load.plan import read_prompts
         from pytest_llmdeploy.load.spec import Step, Timeouts, TrafficSpec
-        from pytest_llmdeploy.load.spec import Target as LoadTarget
     except ModuleNotFoundError as error:
         raise MissingExtraError("blue_green", "load", error.name or "zstandard") from None
     config = blue_green_config(loaded)
@@ -302,20 +301,10 @@ def release_traffic(
     check_host(url, loaded.environment_name, loaded.environment)
     # 0 of n lost rules out a share of 3/n at 95 %; a margin, for some fall outside the watch.
     rate = wanted.rate or math.ceil(3.2 / wanted.max_loss / config.watch_duration * 10) / 10
-    service = Service(url, url + loaded.service.base_path)
-    target = Target(service, loaded.service, loaded.root)
-    ca_file = loaded.service.ca_path(loaded.root)
+    target = load_target(loaded, service_at(loaded, url))
+    header = target.version_header or REFERENCE_VERSION_HEADER
     spec = TrafficSpec(
-        targets=(
-            LoadTarget(
-                url=f"{service.api_url}/chat/completions",
-                headers=loaded.service.request_headers(),
-                model=loaded.service.model or first_model(target, loaded.service.timeout),
-                version_header=loaded.service.version_header or "x-llm-version",
-                verify_tls=loaded.service.verify_tls,
-                ca_file=str(ca_file) if ca_file else None,
-            ),
-        ),
+        targets=(replace(target, version_header=header),),
         steps=(Step(rate, rate, LONGEST_RELEASE),),
         arrivals="constant",
         seed=wanted.seed,

@@ -11,11 +11,11 @@ from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.config.models import HttpCheck
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.ports import REFERENCE_VERSION_HEADER
 from pytest_llmdeploy.untrusted import LONGEST_ANSWER, read_json
 from pytest_llmdeploy.verdicts import Verdict
 
 TIMEOUT = 5.0
-REFERENCE_VERSION_HEADER = "x-llm-version"
 WELL = frozenset({"ok", "healthy", "up", "pass", "serving", "ready", "alive"})
 """What the `status` of a health answer may be, in small letters."""
 

@@ -24,7 +24,7 @@ from pytest_llmdeploy.platforms.processes import (
     last_lines,
     reference_variables,
 )
-from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
+from pytest_llmdeploy.ports import ENGINE_HEADER, REFERENCE_VERSION_HEADER, SCRIPTED, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.untrusted import one_line
 from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
@@ -170,7 +170,7 @@ class LocalPlatform:
         if answer.status_code != httpx.codes.OK:
             self._last = f"HTTP {answer.status_code}"
             return None
-        ours = "x-llm-version" if self._environment.reference is not None else ""
+        ours = REFERENCE_VERSION_HEADER if self._environment.reference is not None else ""
         version = answer.headers.get(self._service.version_header or ours)
         return version, answer.headers.get(ENGINE_HEADER)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,12 +132,6 @@ class Release:
     def action(self, name: str, **arguments: Any) -> Action:
         """Return what surrounds a change: it is noted before it is made, and after."""
         return Action(self.journal, self.on_action, name, arguments)
-
-    @property
-    def since_switch(self) -> float | None:
-        """Seconds since the switch; None before it."""
-        switched = self.moments.switch
-        return None if switched is None else time.monotonic() - switched
 
 
 @dataclass(frozen=True, slots=True)

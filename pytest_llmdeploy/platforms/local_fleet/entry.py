@@ -6,7 +6,7 @@ from pytest_llmdeploy.config.models import EnvironmentConfig, ServiceConfig
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 from pytest_llmdeploy.platforms.local_fleet.status import FleetStatus
-from pytest_llmdeploy.ports import ENGINE_HEADER, SCRIPTED, Service
+from pytest_llmdeploy.ports import ENGINE_HEADER, REFERENCE_VERSION_HEADER, SCRIPTED, Service
 
 TIMEOUT = 5.0
 
@@ -22,7 +22,7 @@ def served(
         answer = httpx.get(url + environment.ready_path, timeout=TIMEOUT, trust_env=False)
     except httpx.HTTPError as error:
         raise PlatformError(f"Envoy does not answer at {url}: {error}") from error
-    ours = "x-llm-version" if environment.reference is not None else ""
+    ours = REFERENCE_VERSION_HEADER if environment.reference is not None else ""
     return Service(
         url=url,
         api_url=url + service.base_path,
