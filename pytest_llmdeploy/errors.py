@@ -60,6 +60,10 @@ class NotMeasuredError(LLMDeployError):
     """Look at the infrastructure: the question could not be answered, so the verdict is ERROR."""
 
 
+class NoDataError(NotMeasuredError):
+    """Wait, or look at what is watched: what was asked for is not there, which never passes."""
+
+
 class NotBegunError(NotMeasuredError):
     """Look at what comes first: a stage was not begun because an earlier one failed."""
 

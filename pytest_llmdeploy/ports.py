@@ -274,6 +274,184 @@ class Fleet(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """How a router splits the traffic now."""
+
+    weights: Mapping[str, int]
+    """Percent of the requests, by colour; they sum to 100. Empty where there is no route yet."""
+    header: str | None = None
+    """Colour that requests with the header go to; None where no such rule is in force."""
+
+
+class Router(Protocol):
+    """What splits the requests between two colours.
+
+    Methods raise PlatformError for what the platform refuses or does not answer, ConflictError
+    where somebody else wrote what is about to be written. All of them may be called again. Nothing
+    but the named rules is touched. What a weight does, only answers tell.
+    """
+
+    @property
+    def name(self) -> str:
+        """What splits, for people: ``VirtualService shop/llm-service``."""
+        ...
+
+    @property
+    def has_header(self) -> bool:
+        """Whether it can have, and is to have, a header route."""
+        ...
+
+    def preflight(self, stable: str, canary: str) -> Sequence[Finding]:
+        """Return what speaks against splitting between two colours, and what is worth knowing."""
+        ...
+
+    def read(self) -> Route:
+        """Return what the platform says that the split is."""
+        ...
+
+    def prepare(self, stable: str, canary: str) -> None:
+        """Make a place for both colours, `canary` with weight 0, and the header route before it.
+
+        What routes lead to is made, and seen to be there, before what leads to it.
+        """
+        ...
+
+    def set_weight(self, stable: str, canary: str, weight: int) -> int:
+        """Give `canary` that percentage, `stable` the rest; return what it could be made.
+
+        Replicas cannot show every percentage; all others return `weight`.
+        """
+        ...
+
+    def lacks(self) -> str | None:
+        """Return what its status says is still to come; None where it has none, or all is well."""
+        ...
+
+    def promote(self, stable: str) -> None:
+        """Let all traffic go to `stable`, without header route: the state between releases."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """Return the present state of all that it touches."""
+        ...
+
+    def restore_weights(self, snapshot: Snapshot) -> None:
+        """Give the weights back: the first step of a rollback; the header route stays."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Bring all that it touches back to the snapshot."""
+        ...
+
+    def differences(self, snapshot: Snapshot) -> Sequence[str]:
+        """Return in words how the present state differs from the snapshot; empty: not at all."""
+        ...
+
+    def commands(self, snapshot: Snapshot) -> Sequence[str]:
+        """Return shell commands with which a person can bring the snapshot's state back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One of the two versions that are compared."""
+
+    role: str
+    """``stable`` or ``canary``."""
+    color: str
+    version: str | None
+    """What it calls itself in answers; None where it does not say."""
+    pods: tuple[str, ...] = ()
+    """Its ready replicas."""
+
+
+Buckets = tuple[tuple[float, int], ...]
+"""A distribution: upper edge (seconds, the last may be infinite) and number of values above the
+edge before and up to this one; edges grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What happened to a version's requests in a span of time."""
+
+    requests: int
+    errors: int
+    latency: Buckets = ()
+    """Seconds until answers were whole, those of failed requests left out; empty: not known."""
+    ttft: Buckets = ()
+    """Seconds until the first token of streamed answers; empty: not known."""
+    query: str = ""
+    """What was asked for it, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one signal."""
+
+    value: float
+    """Finite."""
+    query: str
+    """What was asked for it, for people."""
+    n: int | None = None
+    """Requests behind it, where it is about requests."""
+
+
+class MetricsSource(Protocol):
+    """Where figures about versions come from.
+
+    Times are those of time.time(). What is asked but not there (no series, no request, stale, NaN)
+    raises NoDataError; what could not be asked, or is ambiguous (several series), raises
+    NotMeasuredError; both with the query in their text.
+    """
+
+    @property
+    def name(self) -> str:
+        """``client``, ``prometheus`` or ``scrape``."""
+        ...
+
+    def offers(self, signal: str) -> bool:
+        """Whether it can tell this signal (`config.canary.SIGNALS`), or ``tally``."""
+        ...
+
+    def look(self, subjects: Sequence[Subject]) -> None:
+        """Take note of what is now; called every `canary.look_interval` or more often."""
+        ...
+
+    def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
+        """Return a signal over a span of time."""
+        ...
+
+    def tally(self, subject: Subject, since: float, until: float) -> Tally:
+        """Return what happened to the requests in a span of time."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOutcome:
+    """One request that has ended."""
+
+    end: float
+    """When it ended, on time.monotonic."""
+    version: str | None
+    """Who answered; None where no answer said."""
+    ok: bool
+    """It ended with a whole answer."""
+    ended: str
+    """How it ended, as in the ledger: ok, timeout, http_5xx, …"""
+    latency: float | None
+    """Seconds from sending to the end; None where it was not answered."""
+    ttft: float | None = None
+    """Seconds from sending to the first token; None where it was not streamed."""
+    itl: float | None = None
+    """Mean seconds between two tokens; None where it was not streamed."""
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TrafficProgress:
     """Requests so far."""
 
@@ -288,6 +466,10 @@ class RunningTraffic(Protocol):
 
     def progress(self) -> TrafficProgress:
         """Return the requests so far; raise NotMeasuredError where the traffic has ended badly."""
+        ...
+
+    def outcomes(self) -> Sequence[RequestOutcome]:
+        """Return the requests that have ended since the last call; raise as `progress`."""
         ...
 
     def finish(self) -> TrafficLedger:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.merging import View, view
 from pytest_llmdeploy.config.models import (
@@ -31,6 +32,7 @@ from pytest_llmdeploy.redaction import KEY_HEADERS, Redactor
 MAX_BYTES = 1 << 20
 """Largest llmdeploy.yaml; long case lists belong in files of their own."""
 _LITERAL_KEY = 8
+KEY_FIELDS = ("api_key", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class LoadedConfig:
     gates: dict[str, SuiteConfig]
     load: dict[str, LoadConfig]
     blue_green: BlueGreenConfig | None
+    canary: CanaryConfig | None
     rollback: RollbackConfig
     policy: PolicyConfig
     redactor: Redactor
@@ -105,6 +108,7 @@ def load_config(
         gates=model.gates,
         load=model.load,
         blue_green=model.blue_green,
+        canary=model.canary,
         rollback=model.rollback,
         policy=model.policy,
         redactor=redactor,
@@ -152,7 +156,7 @@ def _literal_keys(seen: View) -> Iterator[tuple[KeyPath, str]]:
                 continue
             literal = literal_part(value).strip().lower().removeprefix("bearer").strip()
             if len(literal) >= _LITERAL_KEY:
-                at = (*path, name) if name == "api_key" else (*path, "headers", name)
+                at = (*path, name) if name in KEY_FIELDS else (*path, "headers", name)
                 yield at, "write ${VARIABLE}: a key must not stand in the file"
 
 
@@ -163,6 +167,12 @@ def _key_holders(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, A
     for name, suite in gates.items() if isinstance(gates, dict) else ():
         if isinstance(suite, dict) and isinstance(endpoint := suite.get("endpoint"), dict):
             yield ("gates", name, "endpoint"), endpoint
+    path = ("canary", "metrics", "prometheus")
+    found: Any = data
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    if isinstance(found, dict):
+        yield path, found
 
 
 def _names_from_variables(seen: View) -> Iterator[tuple[KeyPath, str]]:

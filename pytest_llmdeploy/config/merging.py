@@ -10,7 +10,7 @@ from pytest_llmdeploy.config.yaml_reader import Document, KeyPath
 
 OVERRIDABLE = (
     *("service", "health", "smoke", "gates", "load"),
-    *("blue_green", "rollback", "policy"),
+    *("blue_green", "canary", "rollback", "policy"),
 )
 """The base sections of which an environment may hold different values."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.release import (
     BlueGreenConfig,
@@ -129,6 +130,8 @@ class EnvironmentConfig(Section):
     """The cluster to provision (`platform: kind`)."""
     blue_green: dict[str, Any] = {}
     """Values of the base section 'blue_green' that differ here."""
+    canary: dict[str, Any] = {}
+    """Values of the base section 'canary' that differ here."""
     rollback: dict[str, Any] = {}
     """Values of the base section 'rollback' that differ here."""
     policy: dict[str, Any] = {}
@@ -312,6 +315,8 @@ class FileConfig(Section):
     """Load runs by name."""
     blue_green: BlueGreenConfig | None = None
     """Release by switching between two versions that are both up; left out: none is performed."""
+    canary: CanaryConfig | None = None
+    """Release by a growing share of the traffic; left out: none is performed."""
     rollback: RollbackConfig = RollbackConfig()
     """Drills of the way back."""
     policy: PolicyConfig = PolicyConfig()
