@@ -449,6 +449,8 @@ class RequestOutcome:
     itl: float | None = None
     """Mean seconds between two tokens; None where it was not streamed."""
     tokens: int | None = None
+    color: str | None = None
+    """Where what splits the traffic sent it, as far as it says; known of failures, too."""
 
 
 @dataclass(frozen=True, slots=True)

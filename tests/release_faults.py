@@ -26,7 +26,8 @@ from pytest_llmdeploy.errors import LockedError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
 from pytest_llmdeploy.ports import Fleet, Traffic, TrafficProgress
-from pytest_llmdeploy.release.blue_green import STEPS, BlueGreen
+from pytest_llmdeploy.release.blue_green import STEPS
+from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.journal import Journal, read_entries, situation
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, StepRecord
 from pytest_llmdeploy.release.recovery import Recovery
@@ -254,7 +255,7 @@ class Site:
         fleet: LocalFleet | None = None,
         traffic: Callable[[Path, str], Traffic | None] | None = None,
         **settings: Any,
-    ) -> tuple[BlueGreen, Release, Calls]:
+    ) -> tuple[Conductor, Release, Calls]:
         """Return a release that meets the fault; the platform's calls are noted in the list."""
         phase, calls = Phase(), Calls()
 
@@ -276,7 +277,7 @@ class Site:
             journal=Journal(folder / "journal.jsonl", faulty.journal),
             on_action=phase.on_action,
         )
-        return BlueGreen(release, phase.on_step), release, calls
+        return Conductor(release, STEPS, phase.on_step), release, calls
 
     def config(self, settings: Mapping[str, Any]) -> BlueGreenConfig:
         assert self.loaded.blue_green is not None

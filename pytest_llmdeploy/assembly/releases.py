@@ -282,11 +282,20 @@ class Releases:
 
 
 def release_traffic(
-    loaded: LoadedConfig, folder: Path, url: str, *, waiting: Callable[[], None] = lambda: None
+    loaded: LoadedConfig,
+    folder: Path,
+    url: str,
+    *,
+    waiting: Callable[[], None] = lambda: None,
+    outcomes: bool = False,
+    headers: Mapping[str, str] | None = None,
+    color_header: str | None = None,
 ) -> Traffic | None:
     """Return the requests that prove that a release loses none.
 
-    `waiting` is called while another load run of this machine goes on. Raises NotMeasuredError
+    `waiting` is called while another load run of this machine goes on; with `outcomes` each
+    request is told when it has ended; `headers` are sent besides the service's own, and
+    `color_header` is where what splits the traffic names its choice. Raises NotMeasuredError
     where load may not be put on the address, MissingExtraError.
     """
     try:
@@ -304,7 +313,14 @@ def release_traffic(
     target = load_target(loaded, service_at(loaded, url))
     header = target.version_header or REFERENCE_VERSION_HEADER
     spec = TrafficSpec(
-        targets=(replace(target, version_header=header),),
+        targets=(
+            replace(
+                target,
+                version_header=header,
+                color_header=color_header,
+                headers={**target.headers, **(headers or {})},
+            ),
+        ),
         steps=(Step(rate, rate, LONGEST_RELEASE),),
         arrivals="constant",
         seed=wanted.seed,
@@ -323,6 +339,7 @@ def release_traffic(
             total=wanted.timeout,
         ),
         drain=wanted.timeout,
+        outcomes=outcomes,
     )
     # What is sent beyond the watch depends on the platform; the part that is known must be allowed.
     known = replace(spec, steps=(Step(rate, rate, config.watch_duration),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pytest_llmdeploy.load.alone import alone
 from pytest_llmdeploy.load.controller import Progress, TrafficResult, run_traffic
 from pytest_llmdeploy.load.ledger import read_ledger
 from pytest_llmdeploy.load.spec import TrafficSpec
-from pytest_llmdeploy.ports import TrafficProgress
+from pytest_llmdeploy.ports import RequestOutcome, TrafficProgress
 from pytest_llmdeploy.redaction import Redactor
 
 MAX_DISPATCH_LAG = 1.0
@@ -52,6 +52,13 @@ class Running:
         self._ended = threading.Event()
         self._result: TrafficResult | None = None
         self._error: BaseException | None = None
+        self._tells = traffic.spec.outcomes
+        self._told: list[RequestOutcome] = []
+        self._telling = threading.Lock()
+
+        def take(outcomes: Sequence[RequestOutcome]) -> None:
+            with self._telling:
+                self._told += outcomes
 
         def watch(progress: Progress) -> str | None:
             self._latest = progress
@@ -68,6 +75,7 @@ class Running:
                     redact=traffic.redact,
                     watch=watch,
                     finish=self._over.is_set,
+                    outcomes=take,
                 )
             except BaseException as error:  # noqa: BLE001 - told by whoever asks next
                 self._error = error
@@ -91,6 +99,20 @@ class Running:
             self._raise()
         latest = self._latest
         return TrafficProgress(latest.intended, latest.ended, latest.failed)
+
+    def outcomes(self) -> Sequence[RequestOutcome]:
+        """Return the requests that have ended since the last call, as they became known.
+
+        They are known 0.3 s after their end, the last ones when `finish` returns. Raises
+        NotMeasuredError where the traffic has ended badly, or was not to tell them.
+        """
+        if not self._tells:
+            raise NotMeasuredError("this traffic was begun without outcomes: nothing tells them")
+        if self._ended.is_set():
+            self._raise()
+        with self._telling:
+            told, self._told = self._told, []
+        return told
 
     def finish(self) -> Ledger:
         """Begin no more requests, let the open ones end, and return all of them."""

@@ -21,8 +21,10 @@ from pytest_llmdeploy.load.accounting import join_ledgers
 from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.files import LEDGER, LOG
 from pytest_llmdeploy.load.ledger import EndClass
+from pytest_llmdeploy.load.outcomes import received
 from pytest_llmdeploy.load.spec import TrafficSpec, WorkerSpec
 from pytest_llmdeploy.load.worker import Worker, end_all
+from pytest_llmdeploy.ports import RequestOutcome
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
@@ -67,6 +69,8 @@ class Progress:
 
 Watch = Callable[[Progress], str | None]
 """Looks at the run now and then; a text stops the run for that reason."""
+TakeOutcomes = Callable[[Sequence[RequestOutcome]], object]
+"""Takes requests that have ended, in the order in which they became known."""
 
 
 @dataclass(slots=True)
@@ -119,14 +123,16 @@ def run_traffic(
     watch: Watch = lambda _progress: None,
     finish: Callable[[], bool] = lambda: False,
     interrupted: Callable[[TrafficResult], object] = lambda _result: None,
+    outcomes: TakeOutcomes = lambda _outcomes: None,
 ) -> TrafficResult:
     """Send the traffic and return its complete ledger, in the new folder `folder`.
 
     A process that is lost stops the others; its requests are in the ledger as ``worker_lost``.
     `watch` is called about ten times a second. Once `finish` returns true nothing more is begun,
     what is open comes to its end, and that is the run's end as planned. An exception, such as
-    that of Ctrl-C, goes on once `interrupted` has taken what was sent until then. Raises
-    NotMeasuredError where no process started.
+    that of Ctrl-C, goes on once `interrupted` has taken what was sent until then. Where the spec
+    wants outcomes told, `outcomes` takes each before this returns; what a process did not tell
+    before it was lost is in the ledger alone. Raises NotMeasuredError where no process started.
     """
     folder.mkdir(parents=True, exist_ok=False)
     specs = [
@@ -142,7 +148,7 @@ def run_traffic(
     ]
     workers: list[Worker] = []
     log = _Log(folder / LOG, redact)
-    run = _Conversation(traffic, workers, watch, finish)
+    run = _Conversation(traffic, workers, watch, finish, outcomes)
     try:
         for spec in specs:
             # One by one: what has started is ended, also where the next does not start.
@@ -185,6 +191,7 @@ class _Conversation:
         workers: Sequence[Worker],
         watch: Watch,
         finish: Callable[[], bool],
+        outcomes: TakeOutcomes,
     ) -> None:
         self.traffic = traffic
         self.workers = workers
@@ -199,6 +206,7 @@ class _Conversation:
         """Seconds since the start when the processes were told to begin nothing more."""
         self._watch = watch
         self._finish = finish
+        self._outcomes = outcomes
         self.finished = False
         """The traffic ended when `finish` said so, which may be before its time."""
         self._selector = selectors.DefaultSelector()
@@ -304,6 +312,10 @@ class _Conversation:
             key.data(piece)
             if not piece:
                 self._selector.unregister(key.fileobj)
+        for worker in self.workers:
+            if worker.outcomes:
+                told, worker.outcomes = worker.outcomes, []
+                self._outcomes(received(told, self.start))
         return bool(self._selector.get_map()) and bool(heard or timeout)
 
     def _progress(self) -> Progress:

@@ -19,6 +19,7 @@ from pytest_llmdeploy.load.costs import Cpu
 from pytest_llmdeploy.load.counts import Counts
 from pytest_llmdeploy.load.definitions import is_judged
 from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
+from pytest_llmdeploy.load.outcomes import Told, tell
 from pytest_llmdeploy.load.questions import Questions
 from pytest_llmdeploy.load.schedule import arrivals
 from pytest_llmdeploy.load.spec import WorkerSpec
@@ -59,6 +60,8 @@ class Generator:
         """Completion tokens that count for the cap; without usage those that were asked for."""
         self.ttft = Histogram()
         """Since the last progress report."""
+        self.outcomes: list[Told] = []
+        """Of requests that have ended since then, where the spec wants them told."""
         objectives = self.traffic.parsed_objectives()
         self.counts = Counts(objectives, self.traffic.good, self.traffic.warmup)
         self._gap_limits = [each.limit for each in objectives if each.metric == "itl"]
@@ -262,9 +265,11 @@ class Generator:
             self.tokens += answer.completion_tokens
         elif answer.status == OK_STATUS and (answer.chunks or not question.stream):
             self.tokens += question.max_tokens
-        if connection is not None and (header := line.target.version_header):
-            version = self._redact(connection.header(header))
-            record |= {"version": version} if version else {}
+        if connection is not None:
+            names = {"version": line.target.version_header, "color": line.target.color_header}
+            for key, header in names.items():
+                if header and (value := self._redact(connection.header(header))):
+                    record[key] = value
         self._record(record, end, detail, answer.ended if end is EndClass.OK else None)
         if is_judged(record, self.traffic.warmup):
             for gap in answer.gaps:
@@ -313,6 +318,8 @@ class Generator:
             self.ttft.add(max(record["first"] - record["at"], 0.0))
         self.counts.add(record)
         self._ledger.write(record, now)
+        if self.traffic.outcomes:
+            self.outcomes.append(tell(record))
         self.on_end(record)
         if why := self.traffic.cap_reached(self.tokens):
             self.stop(why)

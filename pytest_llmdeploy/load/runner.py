@@ -2,7 +2,7 @@
 
 It reads its spec as one line of JSON from stdin, says ``{"ready": …}`` on the descriptor that its
 only argument names, starts at the moment that stdin's next line gives, and reports progress there,
-a line of JSON each half second. The result file appears when all has ended well, and only then.
+a line of JSON each half second, or more often where outcomes are wanted. The result file appears when all has ended well, and only then.
 Stdin's end means that whoever started it is gone: then it ends too.
 """
 
@@ -32,6 +32,8 @@ from pytest_llmdeploy.load.ledger import EndClass, Record
 from pytest_llmdeploy.load.spec import WorkerSpec
 
 PROGRESS_INTERVAL = 0.5
+OUTCOMES_INTERVAL = 0.2
+"""Seconds between two reports that tell outcomes."""
 Send = Callable[[Generator], None]
 """Sends the traffic of this process; returns when nothing more is begun."""
 LAST_WORDS_TIMEOUT = 5.0
@@ -112,11 +114,12 @@ class Progress:
         return not self._unsent
 
 
-def report(generator: Generator, progress: Progress) -> None:
-    """Tell the state of the run once; not where the owner has not yet read the last."""
-    if not progress.catch_up():
+def report(generator: Generator, progress: Progress, *, last: bool = False) -> None:
+    """Tell the state of the run once; not where the owner has not yet read the one before."""
+    if not progress.catch_up() and not last:
         return
     ttft, generator.ttft = generator.ttft, type(generator.ttft)()
+    outcomes, generator.outcomes = generator.outcomes, []
     progress.write(
         {
             "t": round(generator.now(), 3),
@@ -131,6 +134,7 @@ def report(generator: Generator, progress: Progress) -> None:
             "stopped": generator.stopped,
             "memory_mb": round(memory_mb(), 1),
             "files": open_files(),
+            **({"outcomes": outcomes} if outcomes else {}),
         }
     )
 
@@ -203,18 +207,19 @@ def generate(spec: WorkerSpec, lines: Any, progress: Progress) -> Generator:
     gevent.signal_handler(signal.SIGINT, lambda: None)  # Ctrl-C is the owner's to handle
     gevent.sleep(max(start - time.monotonic(), 0))
     watch = gevent.spawn(generator.watch_loop)
+    interval = OUTCOMES_INTERVAL if spec.traffic.outcomes else PROGRESS_INTERVAL
 
     def tell() -> None:
         while True:
             generator.flush()  # before: all that a report counts as ended is in the file
             report(generator, progress)
-            gevent.sleep(PROGRESS_INTERVAL)
+            gevent.sleep(interval)
 
     telling = gevent.spawn(tell)
     send(generator)
     generator.drain()
     gevent.killall([watch, telling])
-    report(generator, progress)
+    report(generator, progress, last=True)
     deadline = time.monotonic() + LAST_WORDS_TIMEOUT
     while not progress.catch_up() and time.monotonic() < deadline:
         gevent.sleep(0.05)

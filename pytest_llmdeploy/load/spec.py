@@ -20,6 +20,9 @@ class Target:
     """Of every request; the key is among them."""
     model: str
     version_header: str | None = None
+    color_header: str | None = None
+    """Header in which what splits the traffic names the colour that it chose, in its own answers,
+    too."""
     verify_tls: bool = True
     ca_file: str | None = None
 
@@ -85,6 +88,8 @@ class TrafficSpec:
     """Limits in seconds by metric, for goodput."""
     max_tokens_total: int | None = None
     """Completion tokens after which the run is stopped."""
+    outcomes: bool = False
+    """Tell of each request that has ended while the traffic goes on."""
 
     @property
     def open_loop(self) -> bool:

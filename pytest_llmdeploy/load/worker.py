@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_llmdeploy.load.outcomes import Told
 from pytest_llmdeploy.load.spec import WorkerSpec
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
@@ -59,6 +60,8 @@ class Worker:
         self.heard = time.monotonic()
         """When it reported last."""
         self.ttft = Histogram()
+        self.outcomes: list[Told] = []
+        """What it told since somebody took it away."""
         self.ready = False
         self.result: dict[str, Any] | None = None
         self.last_words = ""
@@ -96,6 +99,7 @@ class Worker:
                 self.ready = True
                 continue
             self.ttft.merge(Histogram.from_json(message.pop("ttft")))
+            self.outcomes += message.pop("outcomes", ())
             self.latest = message
 
     def hear_output(self, piece: bytes) -> None:

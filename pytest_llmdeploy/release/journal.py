@@ -22,8 +22,11 @@ BEGIN = "begin"
 INTENT = "intent"
 DONE = "done"
 END = "end"
+HELD = "held"
 SWITCH = "switch"
-"""The action after which users may meet the new version."""
+WEIGHT = "weight"
+MOVING = frozenset({SWITCH, WEIGHT})
+"""The actions after which users may meet the new version."""
 END_ATTEMPTS = 5
 """An end that the platform's copy lacks would keep everybody from the next release."""
 END_INTERVAL = 0.5
@@ -61,6 +64,11 @@ class Journal:
     def end(self, state: str) -> None:
         """Close the journal: nothing is left to be finished."""
         self._write({"kind": END, "state": state}, durable=False, attempts=END_ATTEMPTS)
+
+    def hold(self, weight: int) -> None:
+        """Note that the release waits with this weight, for a later run to go on with it."""
+        entry = {"kind": HELD, "weight": weight}
+        self._write(entry, durable=False, attempts=END_ATTEMPTS)
 
     def _write(self, entry: dict[str, Any], *, durable: bool = True, attempts: int = 1) -> None:
         entry = {"time": time.time(), **entry}
@@ -145,6 +153,8 @@ class Situation:
     """How the release ended; None while it is open."""
     last: float
     """Seconds since the epoch of the last entry."""
+    held: int | None = None
+    """Percent of the traffic with which it waits on purpose; None where it does not wait."""
 
     @property
     def is_open(self) -> bool:
@@ -154,7 +164,7 @@ class Situation:
     @property
     def may_have_switched(self) -> bool:
         """Whether users may have met the new version."""
-        return SWITCH in self.intended
+        return not MOVING.isdisjoint(self.intended)
 
     def in_words(self) -> str:
         """Return where the release stopped, in a sentence."""
@@ -162,6 +172,8 @@ class Situation:
         what = f"the release of {release['image']} as {release['new_color']}"
         if self.state is not None:
             return f"{what} has ended: {self.state}"
+        if self.held is not None:
+            return f"{what} is held at {self.held} %"
         if not self.intended:
             return f"{what} was interrupted before it changed anything"
         last = self.intended[-1]
@@ -186,4 +198,5 @@ def situation(entries: Sequence[Mapping[str, Any]]) -> Situation | None:
         finished=tuple(entry["action"] for entry in entries if entry["kind"] == DONE),
         state=ended[-1]["state"] if ended else None,
         last=entries[-1]["time"],
+        held=entries[-1]["weight"] if entries[-1]["kind"] == HELD else None,
     )

@@ -85,6 +85,8 @@ class ReleaseResult:
     """None where nothing had to be taken back."""
     traffic: Mapping[str, Any] = field(default_factory=dict)
     """What became of the requests that went on meanwhile; see `zero_loss.Losses.to_json`."""
+    canary: Mapping[str, Any] = field(default_factory=dict)
+    """Phases and shifts of a canary; see `canary.state.CanaryState.to_json`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return builtins."""

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.liveness import Pulse, is_alive
-from pytest_llmdeploy.release.blue_green import BlueGreen
+from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.journal import append_durably, read_entries
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, StepRecord
 
@@ -22,7 +22,7 @@ PULSE = "owner.pulse"
 """Held by the process that performs the release for as long as it does."""
 POLL_INTERVAL = 0.1
 
-Prepare = Callable[[Callable[[StepRecord], None]], BlueGreen]
+Prepare = Callable[[Callable[[StepRecord], None]], Conductor]
 """Makes the release, once this process is the one to perform it."""
 
 
@@ -35,6 +35,7 @@ class ReleaseRun:
         turn: FileLock,
         prepare: Prepare,
         waiting: Callable[[Callable[[], str]], None],
+        stage: str = "blue_green",
     ) -> None:
         """`turn` is held while the release goes on: one at a time.
 
@@ -44,7 +45,8 @@ class ReleaseRun:
         self._turn = turn
         self._prepare = prepare
         self._waiting = waiting
-        self._release: BlueGreen | None = None
+        self._stage = stage
+        self._release: Conductor | None = None
         self._thread: threading.Thread | None = None
         # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended (CPython 3.11).
         self._over = threading.Event()
@@ -110,7 +112,7 @@ class ReleaseRun:
         what = (
             self._release.now_doing if self._release is not None else "performed by another worker"
         )
-        return f"blue_green: {what}"
+        return f"{self._stage}: {what}"
 
     def _note(self, record: StepRecord) -> None:
         append_durably(self._folder / "steps.jsonl", record.to_json())

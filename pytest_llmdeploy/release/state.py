@@ -9,10 +9,12 @@ from typing import Any
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.ports import Fleet, RunningTraffic, Snapshot, Traffic, other_color
+from pytest_llmdeploy.release.canary.state import CanaryState
 from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.waiting import Patience
 from pytest_llmdeploy.release.zero_loss import Losses, Moments, count_losses
+from pytest_llmdeploy.verdicts import Verdict
 
 OnAction = Callable[[str, Mapping[str, Any]], None]
 """Hears of each change before it is made: its name and its arguments."""
@@ -28,6 +30,10 @@ class Checks:
     smoke: Callable[[str], Sequence[tuple[str, Measurement]]]
     identify: Callable[[str], Identity]
     """Who answers a new connection; raises NotMeasuredError where nobody does."""
+    identify_with: Callable[[str, Mapping[str, str]], Identity]
+    """Who answers a new connection whose request has these headers."""
+    warm_up: Callable[[str, float], Measurement]
+    """Asks one question within so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,17 @@ class StepFailedError(Exception):
 
 class InconclusiveError(StepFailedError):
     """The step was measured, but not enough to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The release waits, with the traffic split, for a person or a later run."""
+
+    weight: int
+    """Percent of the traffic that the new version keeps."""
+    reason: str
+    verdict: Verdict
+    """What the last item says: PASS where the run was to do no more than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,10 @@ class Release:
     """What became of the traffic; None until it has ended."""
     decided: bool = False
     """The new version stays; nothing after this takes it back."""
+    held: Held | None = None
+    """The release ends here, for now; nothing is taken back."""
+    canary: CanaryState | None = None
+    """What a canary works with; None in a blue/green release."""
 
     def begin_traffic(self) -> RunningTraffic | None:
         """Send the requests of the proof from now on."""
@@ -132,6 +153,10 @@ class Release:
     def action(self, name: str, **arguments: Any) -> Action:
         """Return what surrounds a change: it is noted before it is made, and after."""
         return Action(self.journal, self.on_action, name, arguments)
+
+
+Act = Callable[[Release], Outcome]
+"""One step; raises StepFailedError, InconclusiveError, or NotMeasuredError where it did not pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ import pytest
 from pytest_llmdeploy.errors import ConflictError, PlatformError
 from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
 from pytest_llmdeploy.release import blue_green, journal, prepare
-from pytest_llmdeploy.release.blue_green import STEPS, BlueGreen
+from pytest_llmdeploy.release.blue_green import STEPS
+from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.record import StepRecord
 from pytest_llmdeploy.verdicts import Verdict
 from tests.contract.conftest import wait_until
@@ -342,7 +343,7 @@ def test_a_disk_that_takes_no_more_does_not_stand_in_the_way_back(site: Site) ->
 
     first, release, _ = site.release(full)
     note, release.on_action, tell = release.on_action, hears, first._on_step
-    result = BlueGreen(release, on_step, no_space).run()
+    result = Conductor(release, STEPS, on_step, no_space).run()
     assert told
     assert result.rollback is not None
     assert result.rollback.succeeded, result.rollback.reason

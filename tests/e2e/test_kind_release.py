@@ -28,7 +28,8 @@ from pytest_llmdeploy.platforms.kubernetes.transport import (
     NoAnswerError,
 )
 from pytest_llmdeploy.redaction import Redactor
-from pytest_llmdeploy.release.blue_green import BlueGreen
+from pytest_llmdeploy.release.blue_green import STEPS
+from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.record import ReleaseResult
 from pytest_llmdeploy.release.state import Order, Release
@@ -221,7 +222,7 @@ def release(
     )
     now = fleet.image(fleet.color() or "")
     image = "llm-service:1.0.0" if now == "llm-service:2.0.0" else "llm-service:2.0.0"
-    performed = BlueGreen(
+    performed = Conductor(
         Release(
             order=Order("llm-service", "cluster", image, "run", "tester@here:1"),
             config=loaded.blue_green,
@@ -230,7 +231,8 @@ def release(
             traffic_to=lambda url: release_traffic(loaded, folder / "traffic", url),
             journal=Journal(folder / "journal.jsonl", fleet.journal),
             on_action=on_action,
-        )
+        ),
+        STEPS,
     )
     return performed.run(), fleet
 

@@ -1,4 +1,4 @@
-"""A blue/green release, step by step; whatever goes wrong, the former state comes back."""
+"""Performs a release, step by step; whatever goes wrong, the former state comes back."""
 
 from __future__ import annotations
 
@@ -9,51 +9,39 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError, PlatformError
-from pytest_llmdeploy.release.prepare import (
-    check_health,
-    check_smoke,
-    deploy,
-    preflight,
-    roll_out,
-)
-from pytest_llmdeploy.release.prove import clean_up, converge, prove_no_loss, switch, watch
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, RollbackReport, StepRecord
 from pytest_llmdeploy.release.rollback import WayBack, roll_back
-from pytest_llmdeploy.release.state import InconclusiveError, Outcome, Release, StepFailedError
+from pytest_llmdeploy.release.state import (
+    Act,
+    Held,
+    InconclusiveError,
+    Outcome,
+    Release,
+    StepFailedError,
+)
 from pytest_llmdeploy.release.waiting import insist, patiently
 from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.waiting import wait_until
 
-STEPS: Mapping[str, Callable[[Release], Outcome]] = {
-    "preflight": preflight,
-    "deploy": deploy,
-    "rollout": roll_out,
-    "health": check_health,
-    "smoke": check_smoke,
-    "switch": switch,
-    "converged": converge,
-    "watch": watch,
-    "zero-loss": prove_no_loss,
-    "cleanup": clean_up,
-}
-"""What is done, in this order; `FINAL` follows and tells what everything was left in."""
 UNLOCK_TIMEOUT = 5.0
 """Seconds for which giving the lock back is tried."""
 KeepEvidence = Callable[[str, Mapping[str, str]], str | None]
 """Keeps the files about a failed step; returns the folder that they are in."""
 
 
-class BlueGreen:
+class Conductor:
     """One release. `run` performs it; `abort` ends it from another thread, by a rollback."""
 
     def __init__(
         self,
         release: Release,
+        steps: Mapping[str, Act],
         on_step: Callable[[StepRecord], None] = lambda _record: None,
         evidence: KeepEvidence = lambda _step, _files: None,
     ) -> None:
-        """`on_step` hears of each step once it has ended."""
+        """`steps` are performed in their order; `on_step` hears of each once it has ended."""
         self._release = release
+        self._acts = steps
         self._on_step = on_step
         self._evidence = evidence
         self._steps: list[StepRecord] = []
@@ -81,7 +69,7 @@ class BlueGreen:
         begun = time.time()
         failed: StepRecord | None = None
         interrupted: BaseException | None = None
-        for name, act in STEPS.items():
+        for name, act in self._acts.items():
             if failed is not None:
                 self._tell(_skipped(name, failed))
                 continue
@@ -92,6 +80,10 @@ class BlueGreen:
                 record = _told(name, Verdict.ERROR, f"interrupted: {_plainly(error)}")
             if record.verdict is Verdict.PASS or self._release.decided:
                 self._tell(record)
+            elif self._release.held is not None:
+                failed = record
+                self._tell(record)
+                self._stop_traffic()
             else:
                 failed = record
                 self._go_back(record)
@@ -123,7 +115,7 @@ class BlueGreen:
             between=between,
         )
 
-    def _perform(self, name: str, act: Callable[[Release], Outcome]) -> StepRecord:
+    def _perform(self, name: str, act: Act) -> StepRecord:
         """Return what became of a step; lets only what is no error of ours through."""
         self._release.now_doing = name
         started, clock = time.time(), time.monotonic()
@@ -211,6 +203,8 @@ class BlueGreen:
 
     def _final_state(self, failed: StepRecord | None) -> StepRecord:
         """Return the last step: what state everything was left in."""
+        if self._release.held is not None:
+            return self._held(self._release.held)
         if failed is None:
             return self._released()
         report = self._rollback
@@ -231,6 +225,18 @@ class BlueGreen:
         if report.requests_exposed is not None:
             reason += f"; {report.requests_exposed} requests of ours were exposed"
         return replace(_told(FINAL, Verdict.PASS, reason), detail=detail)
+
+    def _held(self, held: Held) -> StepRecord:
+        """Leave the split as it is, for a later run to go on with, or a person to take back."""
+        release = self._release
+        release.journal.hold(held.weight)
+        environment = release.order.environment
+        reason = (
+            f"{held.reason}: {release.new} ({release.order.image}) keeps {held.weight} % of the "
+            f"traffic, {release.old} the rest; to go on, release the same image again; to take it "
+            f"back, run `llmdeploy rollback --env {environment}`"
+        )
+        return _told(FINAL, held.verdict, reason)
 
     def _released(self) -> StepRecord:
         release = self._release
@@ -272,6 +278,7 @@ class BlueGreen:
             error=None if bad is None else f"{bad.name}: {bad.reason}",
             rollback=self._rollback,
             traffic=release.losses.to_json() if release.losses is not None else {},
+            canary=release.canary.to_json() if release.canary is not None else {},
         )
 
 
