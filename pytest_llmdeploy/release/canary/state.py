@@ -1,0 +1,130 @@
+"""What a canary works with, and what became of its phases so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.ports import MetricsSource, RequestOutcome, Router, Subject, Tally
+
+FORMAT = 1
+"""Of what is kept for `llmdeploy rejudge`."""
+
+
+class ClientFigures(MetricsSource, Protocol):
+    """The requests of this run as a source."""
+
+    def unattributed(self, since: float, until: float) -> Tally:
+        """Return the requests of which nobody is known to have answered them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The sources of figures, in the order in which they are asked."""
+
+    sources: Sequence[MetricsSource]
+    client: ClientFigures
+
+    def source(self, signal: str) -> MetricsSource | None:
+        """Return the first that can tell a signal."""
+        return next((each for each in self.sources if each.offers(signal)), None)
+
+    def look(self, subjects: Sequence[Subject]) -> None:
+        """Have all of them take note of what is now."""
+        for each in dict.fromkeys((self.client, *self.sources)):
+            each.look(subjects)
+
+    def close(self) -> None:
+        """Release connections."""
+        for each in self.sources:
+            each.close()
+
+
+MakeFigures = Callable[[Callable[[], Sequence[RequestOutcome]]], Figures]
+"""Makes the sources; its argument returns the requests that have ended since it was last called."""
+
+
+@dataclass(slots=True)
+class Shift:
+    """One change of the weight."""
+
+    weight: int
+    made: int
+    """What the router could make of it."""
+    at: float
+    """On time.monotonic, right before it was asked for."""
+    converged: float | None = None
+    """When the served split was first seen to be right."""
+    connections: int = 0
+    """Fresh connections that proved it."""
+    share: float | None = None
+    """Share of them that the new version answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """A phase that has ended."""
+
+    name: str
+    weight: int
+    made: int
+    started: float
+    """Seconds since the epoch, when the split was proven."""
+    duration: float
+    """Seconds for which it was watched."""
+    verdict: str
+    reason: str
+    findings: tuple[Mapping[str, Any], ...] = ()
+    """What was found about each signal; see `judge.Finding`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtins."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class CanaryState:
+    """One canary."""
+
+    config: CanaryConfig
+    router: Router
+    make_figures: MakeFigures
+    folder: Path
+    """Where its looks are kept."""
+    control: Path
+    """Folder of the files by which people steer it."""
+    approved: Callable[[], str] = lambda: ""
+    """What LLMDEPLOY_APPROVE says now: names of phases, or all."""
+    compare_answers: Callable[[str, str], Mapping[str, Any]] | None = None
+    """Asks the cases of `quality` at the addresses of both versions, the running one's first;
+    returns what `verdicts.paired` needs."""
+    one_shift: bool = False
+    """The run is to make one shift, and no more."""
+    resumed_at: int | None = None
+    """Weight at which an earlier run held this release."""
+    figures: Figures | None = None
+    stable: Subject | None = None
+    canary: Subject | None = None
+    shifts: list[Shift] = field(default_factory=list)
+    phases: list[PhaseRecord] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What leads a request to the new version; empty where nothing does."""
+
+    def close(self) -> None:
+        """Release connections."""
+        if self.figures is not None:
+            self.figures.close()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return builtins, without times that only this process can read."""
+        return {
+            "router": self.router.name,
+            "config": self.config.model_dump(mode="json"),
+            "phases": [phase.to_json() for phase in self.phases],
+            "shifts": [asdict(shift) for shift in self.shifts],
+            "looks": str(self.folder / "looks.jsonl"),
+        }
