@@ -1,0 +1,55 @@
+"""Distributions as numbers of values by upper edge: made, added up, and read at a quantile. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from pytest_llmdeploy.ports import Buckets
+from pytest_llmdeploy.verdicts.histogram import BUCKETS_PER_OCTAVE, Histogram
+
+
+def from_histogram(histogram: Histogram) -> Buckets:
+    """Return a histogram's counts by the upper edges of its buckets."""
+    return tuple(
+        (float(2 ** ((key + 1) / BUCKETS_PER_OCTAVE)), count)
+        for key, count in sorted(histogram.counts.items())
+    )
+
+
+def from_cumulative(counts: Mapping[float, float], factor: float = 1.0) -> Buckets:
+    """Return what each bucket alone has, of counts that are "up to this edge", as Prometheus' are.
+
+    Edges are multiplied by `factor`, counts rounded to whole numbers as sums, so that rounding does
+    not add up. A count below the one before (replicas scraped at different moments) adds none.
+    """
+    buckets, before = [], 0
+    for edge in sorted(counts):
+        so_far = max(before, round(counts[edge]))
+        buckets.append((edge * factor, so_far - before))
+        before = so_far
+    return tuple(buckets)
+
+
+def number(buckets: Iterable[tuple[float, int]]) -> int:
+    """Return how many values there are."""
+    return sum(count for _, count in buckets)
+
+
+def quantile(buckets: Buckets, q: float) -> float | None:
+    """Return a quantile, interpolated within its bucket as PromQL's histogram_quantile does it.
+
+    None where there is no value, and where the quantile lies above the last finite edge: the
+    highest edge would be a guess that flatters.
+    """
+    total = number(buckets)
+    if not total:
+        return None
+    rank, seen, lower = q * total, 0, 0.0
+    for edge, count in buckets:
+        if count and seen + count >= rank:
+            if math.isinf(edge):
+                return None
+            return lower + (edge - lower) * max(0.0, rank - seen) / count
+        seen, lower = seen + count, edge
+    return None
