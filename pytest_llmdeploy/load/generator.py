@@ -22,7 +22,7 @@ from pytest_llmdeploy.load.ledger import EndClass, LedgerWriter, Record, rounded
 from pytest_llmdeploy.load.outcomes import Told, tell
 from pytest_llmdeploy.load.questions import Questions
 from pytest_llmdeploy.load.schedule import arrivals
-from pytest_llmdeploy.load.spec import WorkerSpec
+from pytest_llmdeploy.load.spec import Target, WorkerSpec
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
@@ -266,10 +266,7 @@ class Generator:
         elif answer.status == OK_STATUS and (answer.chunks or not question.stream):
             self.tokens += question.max_tokens
         if connection is not None:
-            names = {"version": line.target.version_header, "color": line.target.color_header}
-            for key, header in names.items():
-                if header and (value := self._redact(connection.header(header))):
-                    record[key] = value
+            self._note_headers(record, connection, line.target)
         self._record(record, end, detail, answer.ended if end is EndClass.OK else None)
         if is_judged(record, self.traffic.warmup):
             for gap in answer.gaps:
@@ -279,6 +276,12 @@ class Generator:
         if connection is not None:
             line.give(connection, keep=whole and not fresh)
         return "".join(answer.text or ()) if end is EndClass.OK else None
+
+    def _note_headers(self, record: Record, connection: Connection, target: Target) -> None:
+        """Put into the record what the answer's headers say about who answered."""
+        for key, name in (("version", target.version_header), ("color", target.color_header)):
+            if name and (value := self._redact(connection.header(name))):
+                record[key] = value
 
     def _note(self, record: Record, answer: Answer) -> None:
         """Put what was seen of the answer into its record."""

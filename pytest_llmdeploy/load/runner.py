@@ -2,8 +2,9 @@
 
 It reads its spec as one line of JSON from stdin, says ``{"ready": …}`` on the descriptor that its
 only argument names, starts at the moment that stdin's next line gives, and reports progress there,
-a line of JSON each half second, or more often where outcomes are wanted. The result file appears when all has ended well, and only then.
-Stdin's end means that whoever started it is gone: then it ends too.
+a line of JSON each half second, more often where outcomes are told. The result file appears when
+all has ended well, and only then. Stdin's end means that whoever started it is gone: then it ends
+too.
 """
 
 from __future__ import annotations
