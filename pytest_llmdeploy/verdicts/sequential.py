@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pytest_llmdeploy.verdicts.verdict import Verdict
 
-_LARGEST_EXPONENT = 700.0
+LARGEST_EXPONENT = 700.0
+"""Of e-values, which so stay finite."""
 
 
 class AnytimeVerdict(NamedTuple):
@@ -36,16 +37,20 @@ def judge_share_anytime(bad: int, n: int, limit: float, alpha: float) -> Anytime
     """
     if not 0 <= bad <= n < math.inf:
         raise ValueError(f"{bad} bad requests of {n} cannot be")
-    log_e = _log_e_value(bad, n, limit)
-    _check_alpha(alpha)
-    e_value = math.exp(min(log_e, _LARGEST_EXPONENT))
+    log_e = log_e_value(bad, n, limit)
+    check_alpha(alpha)
+    e_value = math.exp(min(log_e, LARGEST_EXPONENT))
     if log_e < -math.log(alpha):
         return AnytimeVerdict(Verdict.INCONCLUSIVE, e_value)
     return AnytimeVerdict(Verdict.PASS if bad < limit * n else Verdict.FAIL, e_value)
 
 
-def _log_e_value(bad: int, n: int, limit: float) -> float:
-    """Return the logarithm of the mixture's likelihood over the limit's; infinite where it is 0."""
+def log_e_value(bad: float, n: float, limit: float) -> float:
+    """Return the logarithm of the mixture's likelihood over the limit's; infinite where it is 0.
+
+    The counts may be fractions: those that are expected later. Raises ValueError for a limit
+    outside [0, 1).
+    """
     if not 0 <= limit < 1:
         raise ValueError(f"the limit of a share must be at least 0 and below 1, not {limit}")
     if limit == 0 and bad:
@@ -55,6 +60,7 @@ def _log_e_value(bad: int, n: int, limit: float) -> float:
     return mixture - math.log(math.pi) - at_limit
 
 
-def _check_alpha(alpha: float) -> None:
+def check_alpha(alpha: float) -> None:
+    """Raise ValueError for a probability of error that is not strictly between 0 and 1."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must lie between 0 and 1, not {alpha}")
