@@ -94,7 +94,7 @@ def quantile_of(buckets: Buckets, q: float) -> float | None:
     The upper edge's neighbour where that is infinite; None without values, and where all that is
     known is that it lies above 0.
     """
-    _check_quantile(q)
+    check_quantile(q)
     known = Distribution.of(buckets)
     if not known.total:
         return None
@@ -128,7 +128,7 @@ def quantile_bounds(buckets: Buckets, q: float, alpha: float) -> tuple[float | N
 
 def rank_bounds(n: int, q: float, alpha: float) -> tuple[int, int]:
     """Return the least and largest number of n values, up to the q-quantile, not refuted."""
-    _check_quantile(q)
+    check_quantile(q)
     check_alpha(alpha)
     most = -math.log(alpha)
     centre = round(q * n)
@@ -147,6 +147,7 @@ def rank_bounds(n: int, q: float, alpha: float) -> tuple[int, int]:
     return first, low
 
 
-def _check_quantile(q: float) -> None:
+def check_quantile(q: float) -> None:
+    """Raise ValueError for what is not strictly between 0 and 1."""
     if not 0 < q < 1:
         raise ValueError(f"a quantile must lie between 0 and 1, not {q}")
