@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.config.canary import CanaryConfig
 
 Message = Mapping[str, Any]
 """One chat message as the OpenAI API has it: ``{"role": …, "content": …}``."""
@@ -16,6 +19,8 @@ ENGINE_HEADER = "x-llm-engine"
 """Answer header in which the reference service names its engine."""
 REFERENCE_VERSION_HEADER = "x-llm-version"
 """Answer header in which it names its version."""
+COLOR_HEADER = "x-llmdeploy-color"
+"""Answer header in which a router names the colour that it chose; in its own error answers, too."""
 SCRIPTED = "scripted"
 """Its engine without a model."""
 
@@ -349,6 +354,14 @@ class Router(Protocol):
 
     def commands(self, snapshot: Snapshot) -> Sequence[str]:
         """Return shell commands with which a person can bring the snapshot's state back."""
+        ...
+
+
+class RoutableFleet(Fleet, Protocol):
+    """A fleet whose platform can split the traffic between two colours."""
+
+    def router(self, config: CanaryConfig) -> Router:
+        """Return what splits it; nothing is changed yet. Raises PlatformError, ConfigError."""
         ...
 
 

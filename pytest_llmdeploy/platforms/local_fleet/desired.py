@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.platforms.local_fleet.files import locked, read_json, write_json
+from pytest_llmdeploy.ports import COLORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,32 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderRoute:
+    """Requests that one colour gets for a header of theirs."""
+
+    header: str
+    value: str
+    """Exactly that."""
+    color: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How two colours share the traffic."""
+
+    weights: Mapping[str, int]
+    """Percent by colour; they sum to 100."""
+    header: HeaderRoute | None = None
+    """Goes before the weights."""
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Split:
+        """Return what `asdict` made a mapping of."""
+        header = value["header"]
+        return cls(value["weights"], None if header is None else HeaderRoute(**header))
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """What the whole fleet shall be."""
 
@@ -63,13 +90,15 @@ class Desired:
     version: int
     """Grows with each change."""
     selector: str | None
-    """Colour that gets the traffic."""
+    """Colour that the service's name leads to: it gets the traffic, where there is no split."""
     colors: Mapping[str, Wanted] = field(default_factory=dict)
     """By colour; one that is absent has no replicas."""
     templates: Mapping[int, Template] = field(default_factory=dict)
     """By generation, those of the past too: a rollback returns to them."""
     owners: tuple[int, ...] = ()
     """Pids of those who use the fleet; without a living one it ends after a while."""
+    split: Split | None = None
+    """Decides instead of the selector, as long as it is there."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Desired:
@@ -84,11 +113,26 @@ class Desired:
                 for generation, template in value["templates"].items()
             },
             owners=tuple(value["owners"]),
+            split=Split.from_json(split) if (split := value.get("split")) else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the value for the file."""
         return asdict(self)
+
+    @property
+    def weights(self) -> Mapping[str, int]:
+        """Percent of the traffic by colour; all zero where no colour is to have any."""
+        if self.split is not None:
+            return self.split.weights
+        return {color: 100 if color == self.selector else 0 for color in COLORS}
+
+    def settled(self) -> Desired:
+        """Return a state without the split, where that does no more than the selector."""
+        split, alone = self.split, replace(self, split=None)
+        if split is None or split.header is not None or split.weights != alone.weights:
+            return self
+        return alone
 
     def template(self, color: str) -> Template | None:
         """Return how a colour's replicas are run; None where there are none to be."""

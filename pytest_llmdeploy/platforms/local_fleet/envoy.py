@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.platforms.local_fleet import envoy_files
+from pytest_llmdeploy.platforms.local_fleet.envoy_files import Routes
 from pytest_llmdeploy.platforms.local_fleet.files import write_json
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 from pytest_llmdeploy.platforms.local_fleet.probing import probe
@@ -36,26 +37,29 @@ class Envoy:
         self._changed = changed
         self._process: Process | None = None
         self._version = 0
-        self._weights: Mapping[str, int] | None = None
+        self._routes: Routes | None = None
         self._ports: dict[str, set[int]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self.port = self.admin_port = 0
         self.restarts = 0
+        self.routes = 0
+        """Version of the routes that were written last."""
 
     @property
     def pid(self) -> int | None:
         """Its process; None while it is down."""
         return self._process.pid if self._process else None
 
-    def show(self, weights: Mapping[str, int], ports: Mapping[str, Sequence[int]]) -> None:
-        """Write what has changed: the colours' weights, and the ports of their ready replicas."""
+    def show(self, routes: Routes, ports: Mapping[str, Sequence[int]]) -> None:
+        """Write what has changed: the routes, and the ports of the colours' ready replicas."""
         # Make before break: what comes is known before a route leads there, and what goes is
         # withdrawn after no route does.
         for color in COLORS:
             self._write_ports(color, {*self._ports.get(color, ()), *ports.get(color, ())})
-        if self._weights != weights:
-            self._weights = dict(weights)
-            self._write(envoy_files.ROUTES_FILE, envoy_files.routes(weights, self._next_version()))
+        if self._routes != routes:
+            self._routes = routes
+            self.routes = self._next_version()
+            self._write(envoy_files.ROUTES_FILE, envoy_files.routes(routes, self.routes))
         for color in COLORS:
             self._write_ports(color, set(ports.get(color, ())))
 

@@ -8,10 +8,12 @@ how weights and selectors lose requests elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.ports import COLORS
+from pytest_llmdeploy.platforms.local_fleet.desired import HeaderRoute
+from pytest_llmdeploy.ports import COLOR_HEADER, COLORS
 
 LISTENER = "entry"
 ROUTES_FILE = "routes.json"
@@ -22,6 +24,18 @@ NO_COLOR_STATUS = 503
 _NO_LIMIT = 1_000_000_000
 _CONFIG = "type.googleapis.com/envoy.config."
 _FILTERS = "type.googleapis.com/envoy.extensions.filters."
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Where requests shall go."""
+
+    weights: Mapping[str, int]
+    """Share of each colour; no weight at all is answered with 503."""
+    header: HeaderRoute | None = None
+    """Comes before the weights."""
+    named: bool = False
+    """Answers name the colour, those that Envoy makes up for it too."""
 
 
 def endpoints_file(color: str) -> str:
@@ -41,17 +55,14 @@ def bootstrap(folder: Path, port: int, admin_port: int) -> dict[str, Any]:
     }
 
 
-def routes(weights: Mapping[str, int], version: int) -> dict[str, Any]:
-    """Return the routes file: the share of each colour; no weight at all is answered with 503."""
-    if any(weights.values()):
-        clusters = [{"name": color, "weight": weights.get(color, 0)} for color in COLORS]
-        route: dict[str, Any] = {
-            "route": {"weighted_clusters": {"clusters": clusters}, "timeout": "0s"}
-        }
-    else:
-        body = {"inline_string": "no colour is selected\n"}
-        route = {"direct_response": {"status": NO_COLOR_STATUS, "body": body}}
-    host = {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, **route}]}
+def routes(wanted: Routes, version: int) -> dict[str, Any]:
+    """Return the routes file."""
+    rules = [{"match": {"prefix": "/"}, **_by_weight(wanted)}]
+    if (header := wanted.header) is not None:
+        match = {"name": header.header, "string_match": {"exact": header.value}}
+        alone = Routes({header.color: 100}, named=wanted.named)
+        rules.insert(0, {"match": {"prefix": "/", "headers": [match]}, **_by_weight(alone)})
+    host = {"name": "all", "domains": ["*"], "routes": rules}
     return _discovery(
         {
             "@type": f"{_CONFIG}route.v3.RouteConfiguration",
@@ -60,6 +71,29 @@ def routes(weights: Mapping[str, int], version: int) -> dict[str, Any]:
         },
         version,
     )
+
+
+def _by_weight(wanted: Routes) -> dict[str, Any]:
+    if not any(wanted.weights.values()):
+        body = {"inline_string": "no colour is selected\n"}
+        return {"direct_response": {"status": NO_COLOR_STATUS, "body": body}}
+    clusters = [
+        {
+            "name": color,
+            "weight": wanted.weights.get(color, 0),
+            **({"response_headers_to_add": [_naming(color)]} if wanted.named else {}),
+        }
+        for color in COLORS
+    ]
+    return {"route": {"weighted_clusters": {"clusters": clusters}, "timeout": "0s"}}
+
+
+def _naming(color: str) -> dict[str, Any]:
+    """Return the header by which also a failure to reach a colour is known to be that colour's."""
+    return {
+        "header": {"key": COLOR_HEADER, "value": color},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
 
 
 def endpoints(color: str, ports: Sequence[int], version: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.models import EnvironmentConfig, ServiceConfig
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import ConflictError, PlatformError
@@ -20,6 +21,7 @@ from pytest_llmdeploy.platforms.local_fleet.journal import FileJournal
 from pytest_llmdeploy.platforms.local_fleet.launching import required_envoy
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 from pytest_llmdeploy.platforms.local_fleet.lock import ReleaseLock
+from pytest_llmdeploy.platforms.local_fleet.router import LocalRouter
 from pytest_llmdeploy.platforms.local_fleet.routing import EnvoyAdmin
 from pytest_llmdeploy.platforms.local_fleet.spec import SupervisorSpec
 from pytest_llmdeploy.ports import (
@@ -61,6 +63,7 @@ class LocalFleet:
         first_back_off: float = FIRST_BACK_OFF,
     ) -> None:
         """`owner` is the process without which the fleet ends, `orphan_timeout` seconds later."""
+        self._name = name
         self._environment = environment
         self._environment_name = environment_name
         self._service = service
@@ -200,20 +203,40 @@ class LocalFleet:
     # Traffic
 
     def switch(self, old: str | None, new: str) -> None:
-        """Select `new`; raise ConflictError where another colour than `old` is selected."""
+        """Select `new`; raise ConflictError where another colour than `old` is selected.
+
+        While a router splits the traffic, that decides; see `router`.
+        """
 
         def change(desired: Desired) -> Desired:
             if desired.selector != old:
                 raise ConflictError(
                     f"the traffic goes to {desired.selector}, not to {old}: somebody else switched"
                 )
-            return replace(desired, selector=new)
+            return replace(desired, selector=new).settled()
 
         self._change(change)
 
     def endpoints(self) -> Sequence[Endpoint]:
-        """Return the addresses to which Envoy sends requests, as Envoy itself tells."""
-        return self._admin.endpoints(self._client.status())
+        """Return the addresses to which Envoy sends requests, as Envoy itself tells.
+
+        While a router splits the traffic, they are those of the selected colour.
+        """
+        desired, status = self._client.state()
+        if desired.split is None:
+            return self._admin.endpoints(status)
+        return self._admin.endpoints(status, desired.selector) if desired.selector else []
+
+    def router(self, config: CanaryConfig) -> LocalRouter:
+        """Return what splits the traffic of this fleet; it ends with the fleet."""
+        return LocalRouter(
+            config.router,
+            self._client,
+            self._admin,
+            change=self._change,
+            service=self._name,
+            environment_name=self._environment_name,
+        )
 
     # The way back
 

@@ -34,14 +34,23 @@ class EnvoyAdmin:
             raise PlatformError(f"Envoy's admin interface does not answer: {error}") from error
         return answer
 
-    def endpoints(self, status: FleetStatus) -> list[Endpoint]:
-        """Return where requests go now, by the route in force and the hosts that Envoy has."""
-        dump = self.get(status.admin_port, "/config_dump?resource=dynamic_route_configs").json()
+    def routes(self, status: FleetStatus) -> dict[str, Any]:
+        """Return a dump of the routes in force."""
+        path = "/config_dump?resource=dynamic_route_configs"
+        dump: dict[str, Any] = self.get(status.admin_port, path).json()
+        return dump
+
+    def endpoints(self, status: FleetStatus, color: str | None = None) -> list[Endpoint]:
+        """Return where requests go now, by the route in force and the hosts that Envoy has.
+
+        Of a `color` those are its hosts, whatever share of the requests it has.
+        """
+        found_colors = read_weights(self.routes(status)) if color is None else [color]
         hosts = read_hosts(self.get(status.admin_port, "/clusters?format=json").json())
         replicas = {each.address: each for each in status.replicas if each.port is not None}
         found = []
-        for color in read_weights(dump):
-            for address, ready in hosts.get(color, {}).items():
+        for each in found_colors:
+            for address, ready in hosts.get(each, {}).items():
                 replica = replicas.get(address)
                 name, own = (replica.name, replica.color) if replica else (address, None)
                 found.append(Endpoint(name, own, ready))
@@ -54,12 +63,22 @@ class EnvoyAdmin:
             self._http = None
 
 
+def read_version(dump: Mapping[str, Any]) -> str | None:
+    """Return the version in a dump of dynamic_route_configs; None where Envoy has no routes."""
+    return next((entry.get("version_info") for entry in dump.get("configs", ())), None)
+
+
 def read_weights(dump: Mapping[str, Any]) -> dict[str, int]:
-    """Return the weights in a dump of dynamic_route_configs; none where no colour is selected."""
+    """Return the weights in a dump of dynamic_route_configs; none where no colour is selected.
+
+    What a header leads to is not among them.
+    """
     weights: dict[str, int] = {}
     for entry in dump.get("configs", ()):
         for host in entry["route_config"].get("virtual_hosts", ()):
             for route in host.get("routes", ()):
+                if route["match"].get("headers"):
+                    continue
                 clusters = route.get("route", {}).get("weighted_clusters", {}).get("clusters", ())
                 weights |= {each["name"]: each.get("weight", 0) for each in clusters}
     return {color: weight for color, weight in weights.items() if weight}

@@ -32,7 +32,7 @@ def take(desired: Desired, status: FleetStatus) -> dict[str, Any]:
 
 def with_traffic(desired: Desired, snapshot: Snapshot) -> Desired:
     """Return a state whose traffic goes where the snapshot says."""
-    return replace(desired, selector=snapshot["selector"])
+    return replace(desired, selector=snapshot["selector"]).settled()
 
 
 def with_replicas(

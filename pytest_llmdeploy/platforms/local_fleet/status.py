@@ -48,6 +48,8 @@ class FleetStatus:
     envoy_pid: int | None
     envoy_restarts: int
     replicas: tuple[ReplicaStatus, ...]
+    routes: int = 0
+    """Version of the routes that were last written for Envoy."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the value for the file."""

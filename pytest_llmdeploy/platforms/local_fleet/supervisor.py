@@ -22,6 +22,7 @@ from pathlib import Path
 from pytest_llmdeploy.liveness import Pulse, wait_until_exit
 from pytest_llmdeploy.platforms.local_fleet.desired import Desired, DesiredFile, Wanted
 from pytest_llmdeploy.platforms.local_fleet.envoy import Envoy
+from pytest_llmdeploy.platforms.local_fleet.envoy_files import Routes
 from pytest_llmdeploy.platforms.local_fleet.files import write_json
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 from pytest_llmdeploy.platforms.local_fleet.replica import Replica
@@ -133,10 +134,14 @@ class Supervisor:
 
     def _show(self) -> None:
         """Tell Envoy."""
-        selected = self._desired.selector
+        split = self._desired.split
         ready = [each.status for each in self._replicas if each.ready]
         self._envoy.show(
-            {color: 100 if color == selected else 0 for color in COLORS},
+            Routes(
+                weights=self._desired.weights,
+                header=None if split is None else split.header,
+                named=split is not None,
+            ),
             {
                 color: [each.port for each in ready if each.color == color and each.port]
                 for color in COLORS
@@ -153,6 +158,7 @@ class Supervisor:
             envoy_pid=self._envoy.pid,
             envoy_restarts=self._envoy.restarts,
             replicas=tuple(each.status for each in self._replicas if not each.task.done()),
+            routes=self._envoy.routes,
         )
         if status != self._published:
             write_json(self._layout.status, status.to_json())

@@ -13,18 +13,41 @@ from filelock import FileLock
 
 from pytest_llmdeploy.errors import ConflictError, PlatformError
 from pytest_llmdeploy.platforms.local_fleet import files
-from pytest_llmdeploy.platforms.local_fleet.desired import Desired, DesiredFile, Wanted
+from pytest_llmdeploy.platforms.local_fleet.desired import (
+    Desired,
+    DesiredFile,
+    HeaderRoute,
+    Split,
+    Wanted,
+)
 from tests.unit.platforms.local_fleet.samples import desired, template
+
+HEADER = HeaderRoute("canary", "true", "green")
 
 
 def test_a_state_survives_its_file(tmp_path: Path) -> None:
     file = DesiredFile(tmp_path / "desired.json")
     assert file.read() is None
-    state = desired(templates={1: template(), 2: template(error="none", command=())})
+    state = desired(
+        templates={1: template(), 2: template(error="none", command=())},
+        split=Split({"blue": 95, "green": 5}, HEADER),
+    )
     file.create(state)
     assert file.read() == state
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600, "variables can hold keys"
     assert [path.name for path in tmp_path.iterdir()] == ["desired.json"]
+
+
+def test_who_gets_the_traffic() -> None:
+    assert desired().weights == {"blue": 100, "green": 0}
+    assert desired(selector=None).weights == {"blue": 0, "green": 0}
+    split = Split({"blue": 0, "green": 100})
+    state = desired(split=split)
+    assert state.weights == split.weights
+    assert state.settled() is state, "blue is selected, and the split says green"
+    assert replace(state, selector="green").settled() == desired(selector="green")
+    header = replace(state, selector="green", split=replace(split, header=HEADER))
+    assert header.settled() is header
 
 
 def test_a_change_is_a_new_version_and_none_is_none(tmp_path: Path) -> None:

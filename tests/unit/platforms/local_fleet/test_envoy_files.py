@@ -13,14 +13,24 @@ import pytest
 from pytest_llmdeploy.errors import MissingExtraError
 from pytest_llmdeploy.platforms.local_fleet import envoy as envoy_module
 from pytest_llmdeploy.platforms.local_fleet import launching
+from pytest_llmdeploy.platforms.local_fleet.desired import HeaderRoute
 from pytest_llmdeploy.platforms.local_fleet.envoy import Envoy, envoy_program
-from pytest_llmdeploy.platforms.local_fleet.envoy_files import bootstrap, endpoints, routes
+from pytest_llmdeploy.platforms.local_fleet.envoy_files import (
+    Routes,
+    bootstrap,
+    endpoints,
+    routes,
+)
 from pytest_llmdeploy.platforms.local_fleet.layout import Layout
 
 
+def rules(wanted: Routes) -> Any:
+    (host,) = routes(wanted, 3)["resources"][0]["virtual_hosts"]
+    return host["routes"]
+
+
 def route(weights: Mapping[str, int]) -> Any:
-    (host,) = routes(weights, 3)["resources"][0]["virtual_hosts"]
-    (only,) = host["routes"]
+    (only,) = rules(Routes(weights))
     return only
 
 
@@ -35,6 +45,22 @@ def test_routes() -> None:
         {"name": "green", "weight": 5},
     ]
     assert route({"blue": 0, "green": 0})["direct_response"]["status"] == 503
+
+
+def test_a_header_goes_before_the_weights_and_answers_name_the_color() -> None:
+    header = HeaderRoute("canary", "true", "green")
+    first, last = rules(Routes({"blue": 95, "green": 5}, header, named=True))
+    assert first["match"] == {
+        "prefix": "/",
+        "headers": [{"name": "canary", "string_match": {"exact": "true"}}],
+    }
+    assert last["match"] == {"prefix": "/"}
+    for rule, weights in ((first, [0, 100]), (last, [95, 5])):
+        clusters = rule["route"]["weighted_clusters"]["clusters"]
+        assert [each["weight"] for each in clusters] == weights
+        for each in clusters:
+            (added,) = each["response_headers_to_add"]
+            assert added["header"] == {"key": "x-llmdeploy-color", "value": each["name"]}
 
 
 def test_endpoints() -> None:
@@ -56,7 +82,7 @@ def test_what_would_hide_or_make_losses_is_off() -> None:
         assert cluster["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
         (limits,) = cluster["circuit_breakers"]["thresholds"]
         assert min(limits.values()) > 1_000_000
-    text = json.dumps([static, routes({"blue": 100}, 1)])
+    text = json.dumps([static, routes(Routes({"blue": 100}), 1)])
     assert "retry" not in text
 
 
@@ -65,7 +91,8 @@ def test_envoy_accepts_it(tmp_path: Path) -> None:
     for color in ("blue", "green"):
         content = endpoints(color, [1], 1)
         (tmp_path / f"endpoints-{color}.json").write_text(json.dumps(content))
-    (tmp_path / "routes.json").write_text(json.dumps(routes({"blue": 100}, 1)))
+    wanted = Routes({"blue": 100}, HeaderRoute("canary", "true", "green"), named=True)
+    (tmp_path / "routes.json").write_text(json.dumps(routes(wanted, 1)))
     (tmp_path / "bootstrap.json").write_text(json.dumps(bootstrap(tmp_path, 12345, 12346)))
     checked = subprocess.run(
         [str(envoy_program()), "--mode", "validate", "-c", str(tmp_path / "bootstrap.json")],
@@ -98,7 +125,7 @@ def show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Show:
 
     def show(color: str, **ports: list[int]) -> list[str]:
         written.clear()
-        envoy.show({color: 100}, ports)
+        envoy.show(Routes({color: 100}), ports)
         return list(written)
 
     return show

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_llmdeploy.platforms.local_fleet.envoy_files import routes
-from pytest_llmdeploy.platforms.local_fleet.routing import read_hosts, read_weights
+from pytest_llmdeploy.platforms.local_fleet.desired import HeaderRoute
+from pytest_llmdeploy.platforms.local_fleet.envoy_files import Routes, routes
+from pytest_llmdeploy.platforms.local_fleet.routing import (
+    read_hosts,
+    read_version,
+    read_weights,
+)
 
 
-def dump(weights: dict[str, int]) -> dict[str, Any]:
-    return {"configs": [{"route_config": routes(weights, 1)["resources"][0]}]}
+def dump(weights: dict[str, int], header: HeaderRoute | None = None) -> dict[str, Any]:
+    file = routes(Routes(weights, header), 1)
+    version = file["version_info"]
+    return {"configs": [{"version_info": version, "route_config": file["resources"][0]}]}
 
 
 def test_weights() -> None:
     assert read_weights(dump({"blue": 100, "green": 0})) == {"blue": 100}
     assert read_weights(dump({"blue": 90, "green": 10})) == {"blue": 90, "green": 10}
     assert read_weights(dump({"blue": 0, "green": 0})) == {}
+    header = HeaderRoute("canary", "true", "green")
+    assert read_weights(dump({"blue": 100, "green": 0}, header)) == {"blue": 100}
     assert read_weights({}) == {}
+
+
+def test_version() -> None:
+    assert read_version(dump({"blue": 100})) == "1"
+    assert read_version({}) is None
 
 
 def host(port: int, **health: Any) -> dict[str, Any]:
