@@ -23,7 +23,8 @@ from typing import Any
 from common import table
 
 from pytest_llmdeploy import environment
-from pytest_llmdeploy.assembly.releases import Releases, release_traffic
+from pytest_llmdeploy.assembly.release_parts import release_traffic
+from pytest_llmdeploy.assembly.releases import Releases
 from pytest_llmdeploy.config.loader import LoadedConfig
 from pytest_llmdeploy.ports import other_color
 from pytest_llmdeploy.release.record import ReleaseResult

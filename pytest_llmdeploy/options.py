@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +34,24 @@ def _text(text: str) -> str:
     return text
 
 
+def _weight(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100):
+        raise pytest.UsageError(
+            f"--llmdeploy-weight takes a percentage from 1 to 100, not {text!r}"
+        )
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise pytest.UsageError(f"--llmdeploy-duration takes seconds above 0, not {text!r}")
+    return seconds
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register our options but ``--env``, which waits for `add_env_option`."""
     group = _group(parser)
@@ -56,6 +75,20 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="REF",
         type=_text,
         help="Version to release: an image reference",
+    )
+    group.addoption(
+        "--llmdeploy-weight",
+        dest="llmdeploy_weight",
+        metavar="PERCENT",
+        type=_weight,
+        help="Make one shift of the canary's traffic instead of all its phases, and hold it there",
+    )
+    group.addoption(
+        "--llmdeploy-duration",
+        dest="llmdeploy_duration",
+        metavar="SECONDS",
+        type=_seconds,
+        help="Watch that shift for so long (default: 300)",
     )
     group.addoption(
         "--llmdeploy-keep-cluster",

@@ -46,6 +46,10 @@ class Run:
     """Name of the chosen environment."""
     image: str | None = None
     """The version to release."""
+    weight: int | None = None
+    """Percent of the traffic of the one shift that a canary is to make; None: all phases."""
+    duration: float | None = None
+    """Seconds for which that shift is watched."""
     worker: str | None = None
     """xdist's id of this process, such as gw0; None in the controller or without xdist."""
     worker_count: int = 1

@@ -225,6 +225,10 @@ def _run(config: pytest.Config) -> Run:
     environment = options.environment_name(config)
     image: str | None = config.getoption("llmdeploy_image")
     keep: bool = config.getoption("llmdeploy_keep_cluster")
+    weight: int | None = config.getoption("llmdeploy_weight")
+    duration: float | None = config.getoption("llmdeploy_duration")
+    if duration is not None and weight is None:
+        raise pytest.UsageError("--llmdeploy-duration belongs to --llmdeploy-weight: give both")
     shared: dict[str, Any] | None = getattr(config, "workerinput", {}).get("llmdeploy")
     if shared is not None:
         return Run(
@@ -233,6 +237,8 @@ def _run(config: pytest.Config) -> Run:
             owner=shared["owner"],
             environment=environment,
             image=image,
+            weight=weight,
+            duration=duration,
             keep=keep,
             worker=os.environ.get("PYTEST_XDIST_WORKER", "worker"),
             worker_count=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
@@ -245,4 +251,12 @@ def _run(config: pytest.Config) -> Run:
         except ValueError as error:
             raise pytest.UsageError(f"--llmdeploy-output: {error}") from None
     output = chosen or config.rootpath / OUTPUT_ROOT / run_id
-    return Run(id=run_id, output=output.absolute(), environment=environment, image=image, keep=keep)
+    return Run(
+        id=run_id,
+        output=output.absolute(),
+        environment=environment,
+        image=image,
+        weight=weight,
+        duration=duration,
+        keep=keep,
+    )

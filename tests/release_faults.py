@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pytest_llmdeploy.assembly.fleets import make_fleet
-from pytest_llmdeploy.assembly.releases import release_checks
+from pytest_llmdeploy.assembly.release_parts import release_checks
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import LockedError
@@ -238,7 +238,7 @@ class Site:
     def checks(self) -> Checks:
         found = release_checks(self.loaded)
         smoke = [("answers", Measurement(Verdict.PASS, "it answers"))]
-        return Checks(found.health, lambda _url: smoke, found.identify)
+        return replace(found, smoke=lambda _url: smoke)
 
     def next_image(self) -> str:
         """Return an image that does not run now."""

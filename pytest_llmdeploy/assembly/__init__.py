@@ -68,7 +68,7 @@ class Assembly:
         """Hides the secrets of every file loaded so far."""
         self.while_waiting: Callable[[Callable[[], str]], None] = lambda _line: None
         """Called now and then while an item waits, with what makes a line about it."""
-        self.releases = Releases(run, lambda: self.while_waiting)
+        self.releases = Releases(run, lambda: self.while_waiting, self.ask_cases)
 
     @property
     def default(self) -> LoadedConfig | None:
@@ -220,6 +220,21 @@ class Assembly:
             except ConfigError as error:
                 raise error.redacted(loaded.redactor) from None
         return self._plans[key]
+
+    def ask_cases(
+        self, loaded: LoadedConfig, name: str, url: str, most: int | None
+    ) -> Mapping[str, Result]:
+        """Ask the first cases of a gate at an address; return the results by case."""
+        plan = GatePlan(
+            self,
+            loaded,
+            name,
+            loaded.gates[name],
+            key=f"{loaded.path}::{name} at {url}",
+            service=service_at(loaded, url),
+        )
+        plan.wanted = list(plan.suite.cases)[:most]
+        return {case: plan.result(case) for case in plan.wanted}
 
     @property
     def engine(self) -> GateEngine:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
     from pytest_llmdeploy.platforms.kind.cluster import Cluster
     from pytest_llmdeploy.platforms.local_fleet.launching import FleetInfo
-    from pytest_llmdeploy.ports import Fleet
+    from pytest_llmdeploy.ports import RoutableFleet
     from pytest_llmdeploy.run import Run
 
 FLEET = "local fleet"
@@ -28,7 +28,7 @@ STOP_TIMEOUT = 60.0
 
 def make_fleet(
     loaded: LoadedConfig, output: Path, owner: int, run_id: str, *, keep: bool = False
-) -> Fleet:
+) -> RoutableFleet:
     """Return the environment's fleet; nothing is started yet.
 
     `output` is the run's folder, in which what belongs to the run alone has its state. What runs on
@@ -167,7 +167,7 @@ def service_name(loaded: LoadedConfig) -> str:
     return blue_green_config(loaded).name or loaded.service.name
 
 
-def _local(loaded: LoadedConfig, output: Path, owner: int, orphan_timeout: float) -> Fleet:
+def _local(loaded: LoadedConfig, output: Path, owner: int, orphan_timeout: float) -> RoutableFleet:
     from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
 
     environment = loaded.environment
@@ -198,7 +198,7 @@ def _local(loaded: LoadedConfig, output: Path, owner: int, orphan_timeout: float
     )
 
 
-def _kind(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> Fleet:
+def _kind(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> RoutableFleet:
     try:
         from pytest_llmdeploy.platforms.kind.fleet import KindFleet
     except ModuleNotFoundError as error:
@@ -217,7 +217,7 @@ def _kind(loaded: LoadedConfig, output: Path, owner: int, run_id: str) -> Fleet:
     )
 
 
-def _kubernetes(loaded: LoadedConfig) -> Fleet:
+def _kubernetes(loaded: LoadedConfig) -> RoutableFleet:
     from pytest_llmdeploy.platforms.kubeconfig import read_kubeconfig
 
     try:

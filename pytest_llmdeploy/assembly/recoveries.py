@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmdeploy.assembly.canaries import routed_fleet
 from pytest_llmdeploy.assembly.fleets import blue_green_config, fleet_folder, make_fleet
-from pytest_llmdeploy.assembly.releases import RECORDS, holder, release_checks
+from pytest_llmdeploy.assembly.release_parts import holder, release_checks
+from pytest_llmdeploy.assembly.releases import RECORDS
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import LLMDeployError, LockedError, PlatformError
 from pytest_llmdeploy.liveness import is_alive, process_lives, wait_until_gone
@@ -25,6 +27,7 @@ from pytest_llmdeploy.release.journal import (
     situation,
 )
 from pytest_llmdeploy.release.recovery import Recovery
+from pytest_llmdeploy.release.routed import ROUTE
 from pytest_llmdeploy.release.run import JOURNAL, PULSE
 from pytest_llmdeploy.reports.audit import AUDIT, append
 from pytest_llmdeploy.run import OUTPUT_ROOT, Run, new_run_id
@@ -71,7 +74,13 @@ def interrupted_in(output: Path) -> Iterator[Interrupted]:
 
 
 def _journals(output: Path) -> list[Path]:
-    return sorted((output / "records" / RECORDS).glob(f"*/{JOURNAL}"))
+    return _in_records(output, JOURNAL)
+
+
+def _in_records(output: Path, name: str) -> list[Path]:
+    return sorted(
+        path for stage in RECORDS for path in (output / "records" / stage).glob(f"*/{name}")
+    )
 
 
 def _interrupted(journal: Path) -> Interrupted | None:
@@ -131,7 +140,8 @@ def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
     same = (each for each in here if each.situation.release["run"] == run)
     if (mine := next(same, None)) is not None:
         return Interrupted(mine.journal, found)
-    journal = output / "records" / RECORDS / "from-another-machine" / JOURNAL
+    stage = found.release.get("stage", RECORDS[0])
+    journal = output / "records" / stage / "from-another-machine" / JOURNAL
     journal.parent.mkdir(parents=True)
     for entry in entries:
         append_durably(journal, entry)
@@ -141,7 +151,10 @@ def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
 def recovery(found: Interrupted, loaded: LoadedConfig) -> Recovery:
     """Return what ends the release, once its lock is held."""
     release = found.situation.release
-    fleet = make_fleet(loaded, found.output, os.getpid(), str(release["run"]))
+    fleet: Fleet
+    fleet = platform = make_fleet(loaded, found.output, os.getpid(), str(release["run"]))
+    if ROUTE in release["snapshot"]:
+        fleet = routed_fleet(loaded, platform)
     return Recovery(
         situation=found.situation,
         fleet=fleet,
@@ -201,7 +214,7 @@ def take_lock(fleet: Fleet, *, take_over: bool = False) -> None:
 def await_workers(run: Run) -> list[str]:
     """Have workers end the releases that they perform, and wait; return what became of those."""
     said = []
-    for pulse in sorted((run.output / "records" / RECORDS).glob(f"*/{PULSE}")):
+    for pulse in _in_records(run.output, PULSE):
         if not is_alive(pulse):
             continue
         run.announce_end()
@@ -222,8 +235,8 @@ def finish_interrupted(output: Path) -> list[str]:
         except (PlatformError, OSError) as error:
             said.append(str(error))
             continue
-        if found is None:
-            continue
+        if found is None or found.situation.held is not None:
+            continue  # a held release waits for a person, on purpose
         what = found.situation.in_words()
         try:
             loaded = load_config(found.config, found.environment)

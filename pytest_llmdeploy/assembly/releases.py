@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import math
-import os
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,100 +11,67 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from pytest_llmdeploy.assembly.canaries import (
+    Ask,
+    canary_config,
+    canary_image,
+    canary_state,
+    check_quality,
+    routed_fleet,
+)
 from pytest_llmdeploy.assembly.fleets import (
     blue_green_config,
     make_fleet,
     service_name,
     sweep_clusters,
 )
-from pytest_llmdeploy.assembly.targets import check_target, digest, load_target, service_at
-from pytest_llmdeploy.checks.exchange import Target
-from pytest_llmdeploy.checks.identity import identify, measure_status
-from pytest_llmdeploy.checks.measure import measure_health, measure_smoke
-from pytest_llmdeploy.checks.smoke import smoke_checks
+from pytest_llmdeploy.assembly.release_parts import Stage, holder, release_checks, release_traffic
+from pytest_llmdeploy.assembly.targets import digest
+from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.release import BlueGreenConfig
-from pytest_llmdeploy.errors import (
-    MissingExtraError,
-    NotBegunError,
-    NotMeasuredError,
-    PlatformError,
-)
+from pytest_llmdeploy.errors import NotBegunError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.liveness import Pulse
-from pytest_llmdeploy.ports import REFERENCE_VERSION_HEADER, Traffic
 from pytest_llmdeploy.redaction import Redactor
-from pytest_llmdeploy.release.blue_green import BlueGreen, KeepEvidence
-from pytest_llmdeploy.release.convergence import Identity
+from pytest_llmdeploy.release.blue_green import STEPS
+from pytest_llmdeploy.release.canary.steps import canary_steps
+from pytest_llmdeploy.release.conductor import Conductor, KeepEvidence
 from pytest_llmdeploy.release.drills import DRILLS, ROLLOUT_TIMEOUT, judge_drill
 from pytest_llmdeploy.release.evidence import keep_evidence
 from pytest_llmdeploy.release.journal import Journal
 from pytest_llmdeploy.release.record import ReleaseResult, StepRecord
 from pytest_llmdeploy.release.run import JOURNAL, PULSE, ReleaseRun, write_result
-from pytest_llmdeploy.release.state import Checks, Order, Release
+from pytest_llmdeploy.release.state import Act, Order, Release
 from pytest_llmdeploy.release.waiting import AbortedError, Patience
-from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
-    from pytest_llmdeploy.ports import Fleet
+    from pytest_llmdeploy.ports import Fleet, RoutableFleet
     from pytest_llmdeploy.run import Run
 
-LONGEST_RELEASE = 3600.0
-"""Seconds of traffic that a release can have; it is ended when the release ends."""
-RECORDS = "blue_green"
-
-
-def holder() -> str:
-    """Return who releases from this process: ``user@host:pid``."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}:{os.getpid()}"
-
-
-def release_checks(loaded: LoadedConfig) -> Checks:
-    """Return what is asked of replicas and of the service's entry."""
-    path = blue_green_config(loaded).liveness.path
-
-    def target(url: str) -> Target:
-        return check_target(loaded, service_at(loaded, url))
-
-    def health(url: str) -> list[tuple[str, Measurement]]:
-        found = []
-        for check in loaded.health.checks:
-            measured = measure_health(target(url), check)
-            found.append((check.name, measured))
-            if check.path == path and measured.verdict is Verdict.PASS:
-                status = measure_status(target(url), check)
-                found += [(f"{check.name}-status", status)] if status else []
-        return found
-
-    def smoke(url: str) -> list[tuple[str, Measurement]]:
-        return [
-            (check.title, measure_smoke(target(url), check))
-            for check in smoke_checks(loaded.smoke, loaded.service, url)
-        ]
-
-    def who(url: str) -> Identity:
-        return Identity(*identify(target(url), path))
-
-    return Checks(health, smoke, who)
+BLUE_GREEN, CANARY = "blue_green", "canary"
+RECORDS = (BLUE_GREEN, CANARY)
+"""Folders of a run's records in which releases have theirs."""
 
 
 class Releases:
-    """The releases that this process can perform, one per file."""
+    """The releases that this process can perform, one of each kind per file."""
 
     def __init__(
-        self, run: Run, waiting: Callable[[], Callable[[Callable[[], str]], None]]
+        self,
+        run: Run,
+        waiting: Callable[[], Callable[[Callable[[], str]], None]],
+        ask: Ask | None = None,
     ) -> None:
+        """`ask` asks a gate's cases at an address; without it a canary compares no answers."""
         self._run = run
         self._waiting = waiting
-        self._runs: dict[Path, ReleaseRun] = {}
-        self._fleets: dict[Path, Fleet] = {}
+        self._ask = ask
+        self._runs: dict[tuple[Path, str], ReleaseRun] = {}
+        self._fleets: dict[Path, RoutableFleet] = {}
         self._numbers = count(1)
 
-    def fleet(self, loaded: LoadedConfig) -> Fleet:
+    def fleet(self, loaded: LoadedConfig) -> RoutableFleet:
         """Return the fleet of the file's environment."""
         if loaded.path not in self._fleets:
             if loaded.environment.platform == "kind":
@@ -122,27 +85,90 @@ class Releases:
             )
         return self._fleets[loaded.path]
 
-    def run(self, loaded: LoadedConfig) -> ReleaseRun:
-        """Return the release of the run's image; raise NotBegunError where none is given."""
-        if self._run.image is None:
+    def run(self, loaded: LoadedConfig, stage: str) -> ReleaseRun:
+        """Return the file's release of a kind; raise NotBegunError where no image is given."""
+        image = canary_image(loaded, self._run) if stage == CANARY else self._run.image
+        if image is None:
             raise NotBegunError("which version? Give it: --llmdeploy-image REF")
-        if loaded.path not in self._runs:
-            folder = self._folder(loaded)
-            image = self._run.image
-            keep = partial(keep_evidence, self._run.output / "evidence", RECORDS)
+        key = (loaded.path, stage)
+        if key not in self._runs:
+            folder = self._folder(loaded, stage)
+            keep = partial(keep_evidence, self._run.output / "evidence", stage)
 
-            def prepare(on_step: Callable[[StepRecord], None]) -> BlueGreen:
-                made = self._made(self.release(loaded, image, folder), keep, on_step)
+            def prepare(on_step: Callable[[StepRecord], None]) -> Conductor:
+                if stage == CANARY:
+                    made = self._canary(loaded, image, folder, keep, on_step)
+                else:
+                    release = self.release(loaded, image, folder)
+                    made = self._made(release, STEPS, keep, on_step)
                 made.between(self._end_when_announced)
                 return made
 
-            self._runs[loaded.path] = ReleaseRun(
+            self._runs[key] = ReleaseRun(
                 folder,
                 self._turn(),
                 prepare,
                 lambda line: self._waiting()(line),  # noqa: PLW0108 - it is set later
+                stage,
             )
-        return self._runs[loaded.path]
+        return self._runs[key]
+
+    def canary_config(self, loaded: LoadedConfig) -> CanaryConfig:
+        """Return the section, with the one shift that the run is to make."""
+        return canary_config(loaded, self._run)
+
+    def canary_steps(self, loaded: LoadedConfig) -> Mapping[str, Act]:
+        """Return the steps of the file's canary."""
+        return canary_steps(self.canary_config(loaded), one_shift=self._run.weight is not None)
+
+    def _canary(
+        self,
+        loaded: LoadedConfig,
+        image: str,
+        folder: Path,
+        keep: KeepEvidence,
+        on_step: Callable[[StepRecord], None],
+    ) -> Conductor:
+        release = self.canary(loaded, image, folder)
+        return self._made(release, self.canary_steps(loaded), keep, on_step)
+
+    def canary(
+        self,
+        loaded: LoadedConfig,
+        image: str,
+        folder: Path,
+        *,
+        variables: Mapping[str, str] | None = None,
+        config: BlueGreenConfig | None = None,
+        canary: CanaryConfig | None = None,
+    ) -> Release:
+        """Return a canary of `image`, ready to be performed; its traces go below `folder`."""
+        canary = canary or self.canary_config(loaded)
+        check_quality(loaded, canary)
+        platform = self.fleet(loaded)
+        fleet = routed_fleet(loaded, platform)
+        release = self.release(
+            loaded, image, folder, variables=variables, config=config, fleet=fleet
+        )
+        stage = Stage.canary(canary, release.config.traffic)
+        release.traffic_to = partial(
+            release_traffic,
+            loaded,
+            folder,
+            stage=stage,
+            waiting=release.patience.check,
+            outcomes=True,
+        )
+        release.canary = canary_state(
+            loaded,
+            fleet,
+            platform,
+            folder,
+            config=canary,
+            one_shift=self._run.weight is not None,
+            ask=self._ask,
+        )
+        return release
 
     def drill(self, loaded: LoadedConfig, name: str) -> Measurement:
         """Perform a rollback drill; raise NotMeasuredError where the environment is not for it."""
@@ -155,7 +181,7 @@ class Releases:
             )
         config = blue_green_config(loaded)
         timeout = min(config.rollout_timeout, ROLLOUT_TIMEOUT)
-        folder = self._folder(loaded).with_name(f"drill-{name}")
+        folder = self._folder(loaded, BLUE_GREEN).with_name(f"drill-{name}")
         release = self.release(
             loaded,
             drill.image or environment.stable_image,
@@ -163,22 +189,29 @@ class Releases:
             variables=drill.variables,
             config=config.model_copy(update={"rollout_timeout": timeout}),
         )
-        result = self._perform(release, folder, f"drill {name}", take_back=True)
+        result = self._perform(release, STEPS, folder, f"drill {name}", take_back=True)
         verdict, reason = judge_drill(drill, result)
         return Measurement(verdict, reason, {"release": result.to_json()})
 
     def deploy(self, loaded: LoadedConfig, image: str) -> ReleaseResult:
         """Release `image` and return what became of it; a failed release has been rolled back."""
         number = next(self._numbers)
-        folder = self._folder(loaded).with_name(f"deploy-{self._run.worker or 'main'}-{number}")
-        return self._perform(self.release(loaded, image, folder), folder, "blue_green")
+        worker = self._run.worker or "main"
+        folder = self._folder(loaded, BLUE_GREEN).with_name(f"deploy-{worker}-{number}")
+        return self._perform(self.release(loaded, image, folder), STEPS, folder, BLUE_GREEN)
 
     def _perform(
-        self, release: Release, folder: Path, what: str, *, take_back: bool = False
+        self,
+        release: Release,
+        steps: Mapping[str, Act],
+        folder: Path,
+        what: str,
+        *,
+        take_back: bool = False,
     ) -> ReleaseResult:
         """Perform a release here and now; one that should not have passed is taken back."""
         keep = partial(keep_evidence, self._run.output / "evidence", folder.name)
-        performed = self._made(release, keep)
+        performed = self._made(release, steps, keep)
         performed.between(lambda: self._waiting()(lambda: f"{what}: {performed.now_doing}"))
         with self._turn():
             held = Pulse(folder / PULSE)
@@ -200,9 +233,9 @@ class Releases:
         """Return what one release at a time holds, over all processes of the run."""
         return FileLock(self._run.prepare() / "releases.lock")
 
-    def _folder(self, loaded: LoadedConfig) -> Path:
+    def _folder(self, loaded: LoadedConfig, stage: str) -> Path:
         name = f"{loaded.environment_name}-{digest(loaded)}"
-        return self._run.prepare() / "records" / RECORDS / name
+        return self._run.prepare() / "records" / stage / name
 
     def release(
         self,
@@ -212,10 +245,11 @@ class Releases:
         *,
         variables: Mapping[str, str] | None = None,
         config: BlueGreenConfig | None = None,
+        fleet: Fleet | None = None,
     ) -> Release:
         """Return a release of `image`, ready to be performed; its traces go below `folder`."""
         config = config or blue_green_config(loaded)
-        fleet = self.fleet(loaded)
+        fleet = fleet or self.fleet(loaded)
         order = Order(
             service=service_name(loaded),
             environment=loaded.environment_name,
@@ -240,9 +274,10 @@ class Releases:
     @staticmethod
     def _made(
         release: Release,
+        steps: Mapping[str, Act],
         keep: KeepEvidence,
         on_step: Callable[[StepRecord], None] = lambda _record: None,
-    ) -> BlueGreen:
+    ) -> Conductor:
         """Return what performs the release; its verdicts go into the audit trail."""
 
         def tell(record: StepRecord) -> None:
@@ -253,7 +288,7 @@ class Releases:
                 more = {"digests": digests} if digests else {}
                 release.on_action("verdict", {**told, "reason": record.reason, **more})
 
-        return BlueGreen(release, tell, keep)
+        return Conductor(release, steps, tell, keep)
 
     def _audit(
         self, order: Order, redact: Redactor, action: str, detail: Mapping[str, Any]
@@ -279,71 +314,3 @@ class Releases:
         for fleet in self._fleets.values():
             fleet.close()
         return said
-
-
-def release_traffic(
-    loaded: LoadedConfig,
-    folder: Path,
-    url: str,
-    *,
-    waiting: Callable[[], None] = lambda: None,
-    outcomes: bool = False,
-    headers: Mapping[str, str] | None = None,
-    color_header: str | None = None,
-) -> Traffic | None:
-    """Return the requests that prove that a release loses none.
-
-    `waiting` is called while another load run of this machine goes on; with `outcomes` each
-    request is told when it has ended; `headers` are sent besides the service's own, and
-    `color_header` is where what splits the traffic names its choice. Raises NotMeasuredError
-    where load may not be put on the address, MissingExtraError.
-    """
-    try:
-        from pytest_llmdeploy.load.background import BackgroundTraffic
-        from pytest_llmdeploy.load.guards import check_host, check_limits
-        from pytest_llmdeploy.load.plan import read_prompts
-        from pytest_llmdeploy.load.spec import Step, Timeouts, TrafficSpec
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("blue_green", "load", error.name or "zstandard") from None
-    config = blue_green_config(loaded)
-    wanted = config.traffic
-    check_host(url, loaded.environment_name, loaded.environment)
-    # 0 of n lost rules out a share of 3/n at 95 %; a margin, for some fall outside the watch.
-    rate = wanted.rate or math.ceil(3.2 / wanted.max_loss / config.watch_duration * 10) / 10
-    target = load_target(loaded, service_at(loaded, url))
-    header = target.version_header or REFERENCE_VERSION_HEADER
-    spec = TrafficSpec(
-        targets=(
-            replace(
-                target,
-                version_header=header,
-                color_header=color_header,
-                headers={**target.headers, **(headers or {})},
-            ),
-        ),
-        steps=(Step(rate, rate, LONGEST_RELEASE),),
-        arrivals="constant",
-        seed=wanted.seed,
-        prompts=read_prompts(wanted.prompts, loaded.root),
-        words=wanted.prompts.words,
-        shared_prefix=wanted.prompts.shared_prefix,
-        output_tokens=(1, wanted.max_tokens),
-        long_stream_tokens=wanted.long_stream_tokens,
-        parameters=wanted.parameters,
-        streamed=wanted.streamed,
-        clients={name: weight for name, weight in wanted.clients if weight},
-        timeouts=Timeouts(
-            connect=min(10.0, wanted.timeout),
-            first_token=wanted.timeout,
-            idle=wanted.timeout,
-            total=wanted.timeout,
-        ),
-        drain=wanted.timeout,
-        outcomes=outcomes,
-    )
-    # What is sent beyond the watch depends on the platform; the part that is known must be allowed.
-    known = replace(spec, steps=(Step(rate, rate, config.watch_duration),))
-    limits = check_limits(known, loaded.environment_name, loaded.environment)
-    if limits is not None:
-        spec = replace(spec, max_tokens_total=limits.tokens)
-    return BackgroundTraffic(spec, folder, loaded.root, loaded.redactor, waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ WELL = frozenset({"ok", "healthy", "up", "pass", "serving", "ready", "alive"})
 """What the `status` of a health answer may be, in small letters."""
 
 
-def identify(target: Target, path: str) -> tuple[str | None, str | None]:
-    """Return the colour and the version that an answer to GET `path` names.
+def identify(
+    target: Target, path: str, headers: Mapping[str, str] | None = None
+) -> tuple[str | None, str | None]:
+    """Return the colour and the version that an answer to GET `path`, with `headers`, names.
 
     The colour is the field `color` of a JSON object, the version stands in the version header, or
     else in the field `version`. Raises NotMeasuredError where nobody answers, or with a 5xx.
@@ -32,7 +35,7 @@ def identify(target: Target, path: str) -> tuple[str | None, str | None]:
     try:
         answer = httpx.get(
             url,
-            headers={**target.config.request_headers(), "connection": "close"},
+            headers={**target.config.request_headers(), **(headers or {}), "connection": "close"},
             timeout=TIMEOUT,
             verify=_context(target.config.verify_tls, target.config.ca_path(target.root), url),
             trust_env=uses_proxy(url),

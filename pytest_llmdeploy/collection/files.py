@@ -13,7 +13,7 @@ from pytest_llmdeploy.checks.smoke import smoke_checks
 from pytest_llmdeploy.collection.gates import SuiteNode
 from pytest_llmdeploy.collection.items import StageItem, shown_plainly
 from pytest_llmdeploy.collection.load import LoadNode
-from pytest_llmdeploy.collection.release import drill_items, release_items
+from pytest_llmdeploy.collection.release import canary_items, drill_items, release_items
 from pytest_llmdeploy.config.models import HttpCheck, SmokeCheck
 from pytest_llmdeploy.events import Measurement
 
@@ -130,5 +130,6 @@ _STAGES: dict[str, Callable[..., Iterator[Any]]] = {
     "gates": _suites,
     "load": _load_runs,
     "blue_green": release_items,
+    "canary": canary_items,
     "rollback": drill_items,
 }

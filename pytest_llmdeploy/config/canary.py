@@ -229,6 +229,9 @@ class QualityConfig(Section):
 class CanaryConfig(Section):
     """Gives a new version a growing share of the traffic, judged at each step."""
 
+    image: str | None = None
+    """Image to release; default: that of the run. For a rehearsal in which a blue/green release
+    takes the run's own first; not for a protected environment."""
     phases: tuple[PhaseConfig, ...] = Field(
         default=(
             PhaseConfig(weight=5, duration=300.0),
@@ -268,6 +271,18 @@ class CanaryConfig(Section):
     """Seconds for which a phase waits for its approval."""
 
     @model_validator(mode="after")
+    def _something_is_judged(self) -> CanaryConfig:
+        alone = any(phase.weight == 100 for phase in self.phases)
+        keys = (key for key in type(self.sla).model_fields if key != "points")
+        if all(getattr(self.sla, key) is None for key in keys) and (
+            alone or not self.compare.signals
+        ):
+            raise ValueError(
+                "sla needs a limit: at weight 100 there is no other version to compare with"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _weights_grow(self) -> CanaryConfig:
         weights = [phase.weight for phase in self.phases]
         if weights != sorted(set(weights)):
@@ -277,7 +292,8 @@ class CanaryConfig(Section):
     @property
     def alpha_each(self) -> float:
         """Return the part of alpha that each comparison of each phase has (Bonferroni)."""
-        return self.compare.alpha / max(1, len(self.compare.signals) * len(self.phases))
+        compared = sum(phase.weight < 100 for phase in self.phases)
+        return self.compare.alpha / max(1, len(self.compare.signals) * compared)
 
 
 def one_shift(config: CanaryConfig, weight: int, duration: float | None) -> CanaryConfig:

@@ -15,7 +15,6 @@ from pytest_llmdeploy.release.state import (
     Act,
     Held,
     InconclusiveError,
-    Outcome,
     Release,
     StepFailedError,
 )
@@ -83,11 +82,12 @@ class Conductor:
             elif self._release.held is not None:
                 failed = record
                 self._tell(record)
-                self._stop_traffic()
             else:
                 failed = record
                 self._go_back(record)
         self._tell(self._final_state(failed))
+        if self._release.canary is not None:
+            self._release.canary.close()
         # Kept after a rollback that failed: nothing may be released over that.
         if self._rollback is None or self._rollback.succeeded:
             self._unlock()
@@ -229,6 +229,7 @@ class Conductor:
     def _held(self, held: Held) -> StepRecord:
         """Leave the split as it is, for a later run to go on with, or a person to take back."""
         release = self._release
+        self._stop_traffic()
         release.journal.hold(held.weight)
         environment = release.order.environment
         reason = (

@@ -10,7 +10,7 @@ from typing import Any
 from pytest_llmdeploy.errors import LockedError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.ports import Rollout, other_color
 from pytest_llmdeploy.release.convergence import Identity
-from pytest_llmdeploy.release.journal import situation
+from pytest_llmdeploy.release.journal import WEIGHT, Situation, situation
 from pytest_llmdeploy.release.state import Outcome, Release, StepFailedError
 from pytest_llmdeploy.release.waiting import patiently
 from pytest_llmdeploy.verdicts import Verdict
@@ -30,7 +30,9 @@ def preflight(release: Release) -> Outcome:
     found = fleet.preflight(other_color(fleet.color()), order.image)
     if fatal := [finding.text for finding in found if finding.fatal]:
         raise PlatformError("; ".join(fatal))
-    _take_lock(release)
+    held = _take_lock(release)
+    if held is not None:
+        return _go_on(release, held)
     release.old = fleet.color()
     release.new = other_color(release.old)
     if release.old is not None:
@@ -48,27 +50,52 @@ def preflight(release: Release) -> Outcome:
     return Outcome(reason, {"findings": notes})
 
 
-def _take_lock(release: Release) -> None:
-    """Take the lock; raise LockedError where another release is at work, or is to be finished."""
+def _take_lock(release: Release) -> Situation | None:
+    """Take the lock; return the held release that this one goes on with.
+
+    Raises LockedError where another release is at work, PlatformError where one is to be finished.
+    """
     lock = release.fleet.lock
     try:
         lock.acquire(release.order.holder)
     except LockedError as error:
         if error.alive:
             raise
-        _check_finished(release)
+        held = _unfinished(release)
         lock.steal(release.order.holder)  # its holder is dead, and has left nothing to finish
-        return
-    _check_finished(release)
+        return held
+    return _unfinished(release)
 
 
-def _check_finished(release: Release) -> None:
+def _unfinished(release: Release) -> Situation | None:
+    """Return the release that is held for this one; raise PlatformError for any other open one."""
     found = situation(release.fleet.journal.read())
-    if found is not None and found.is_open:
-        raise PlatformError(
-            f"{found.in_words()}, and is not finished; first run "
-            f"`llmdeploy rollback --env {release.order.environment}`"
-        )
+    if found is None or not found.is_open:
+        return None
+    same = found.release["image"] == release.order.image
+    if release.canary is not None and found.held is not None and same:
+        return found
+    go_on = ""
+    if found.held is not None:
+        go_on = f", or release {found.release['image']} again by canary to go on with it"
+    raise PlatformError(
+        f"{found.in_words()}, and is not finished; first run "
+        f"`llmdeploy rollback --env {release.order.environment}`{go_on}"
+    )
+
+
+def _go_on(release: Release, held: Situation) -> Outcome:
+    """Take over what an earlier run has held: its way back is this one's."""
+    noted, canary = held.release, release.canary
+    assert canary is not None
+    assert held.held is not None
+    canary.resumed_at = held.held
+    release.old, release.new = noted["old_color"], noted["new_color"]
+    release.old_image, release.old_whole = noted["old_image"], noted["old_whole"]
+    release.old_identity = Identity(*noted["old_identity"])
+    release.snapshot = noted["snapshot"]
+    said = _baseline(release)
+    return Outcome(f"goes on with {held.in_words()} (run {noted['run']}); {said}")
 
 
 def _baseline(release: Release) -> str:
@@ -80,7 +107,8 @@ def _baseline(release: Release) -> str:
 
     def enough() -> bool:
         progress = running.progress()
-        if progress.failed:
+        # A canary is compared with it, so its own failures are known, and no obstacle.
+        if progress.failed and (release.canary is None or progress.failed == progress.ended):
             raise PlatformError(
                 f"the running version already loses requests: {progress.failed} of "
                 f"{progress.ended} before anything was changed"
@@ -96,7 +124,9 @@ def _baseline(release: Release) -> str:
         clock=release.patience,
     )
     ended = running.progress().ended
-    return f"{release.old_identity} answers all of {ended} requests"
+    failed = running.progress().failed
+    how = f"all but {failed} of" if failed else "all of"
+    return f"{release.old_identity} answers {how} {ended} requests"
 
 
 def deploy(release: Release) -> Outcome:
@@ -116,8 +146,13 @@ def deploy(release: Release) -> Outcome:
             "old_whole": release.old_whole,
             "old_identity": [release.old_identity.color, release.old_identity.version],
             "snapshot": release.snapshot,
+            "stage": "blue_green" if release.canary is None else "canary",
         }
     )
+    if release.canary is not None and release.canary.resumed_at is not None:
+        # Users meet the new version already.
+        release.journal.intend(WEIGHT, color=release.new, weight=release.canary.resumed_at)
+        release.moments = replace(release.moments, switch=time.monotonic())
     release.moments = replace(release.moments, deploy=time.monotonic())
     with release.action("deploy", color=release.new, image=order.image):
         release.fleet.deploy(release.new, order.image, order.variables)

@@ -8,7 +8,14 @@ from typing import Any
 
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.events import Measurement
-from pytest_llmdeploy.ports import Fleet, RunningTraffic, Snapshot, Traffic, other_color
+from pytest_llmdeploy.ports import (
+    Fleet,
+    RunningTraffic,
+    Snapshot,
+    Traffic,
+    TrafficLedger,
+    other_color,
+)
 from pytest_llmdeploy.release.canary.state import CanaryState
 from pytest_llmdeploy.release.convergence import Identity
 from pytest_llmdeploy.release.journal import Journal
@@ -137,7 +144,10 @@ class Release:
     def finish_traffic(self) -> Mapping[str, Any]:
         """Let the requests end and count them; raise NotMeasuredError where that cannot be done."""
         assert self.running is not None
-        ledger = self.running.finish()
+        return self.count_traffic(self.running.finish())
+
+    def count_traffic(self, ledger: TrafficLedger) -> Mapping[str, Any]:
+        """Count the requests of a traffic that has ended."""
         moments = Moments(
             **{
                 name: None
@@ -156,7 +166,7 @@ class Release:
 
 
 Act = Callable[[Release], Outcome]
-"""One step; raises StepFailedError, InconclusiveError, or NotMeasuredError where it did not pass."""
+"""One step; raises StepFailedError, InconclusiveError or NotMeasuredError where it does not pass."""
 
 
 @dataclass(frozen=True, slots=True)

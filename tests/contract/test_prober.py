@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pytest_llmdeploy.assembly.releases import release_traffic
+from pytest_llmdeploy.assembly.release_parts import release_traffic
 from pytest_llmdeploy.checks import identity
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.platforms.local_fleet.launching import list_fleets, stop_fleet

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.assembly.releases import release_checks, release_traffic
+from pytest_llmdeploy.assembly.release_parts import release_checks, release_traffic
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.platforms.kind.cluster import delete
 from pytest_llmdeploy.platforms.kind.programs import unavailable

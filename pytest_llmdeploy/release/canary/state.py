@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.ports import MetricsSource, RequestOutcome, Router, Subject, Tally
 
 FORMAT = 1
@@ -33,10 +34,15 @@ class Figures:
         """Return the first that can tell a signal."""
         return next((each for each in self.sources if each.offers(signal)), None)
 
-    def look(self, subjects: Sequence[Subject]) -> None:
-        """Have all of them take note of what is now."""
+    def look(self, subjects: Sequence[Subject]) -> dict[str, str]:
+        """Have all of them take note of what is now; return, by source, what kept it from that."""
+        trouble = {}
         for each in dict.fromkeys((self.client, *self.sources)):
-            each.look(subjects)
+            try:
+                each.look(subjects)
+            except NotMeasuredError as error:
+                trouble[each.name] = str(error)
+        return trouble
 
     def close(self) -> None:
         """Release connections."""

@@ -1,0 +1,146 @@
+"""Plugs a canary together: what splits the traffic, where figures come from, who may approve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmdeploy.assembly.fleets import blue_green_config, service_name
+from pytest_llmdeploy.config.canary import CanaryConfig, one_shift
+from pytest_llmdeploy.config.quantities import quantity
+from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.ports import RequestOutcome, RoutableFleet
+from pytest_llmdeploy.release.canary.looks import NO_DATA, NOT_MEASURED
+from pytest_llmdeploy.release.canary.state import CanaryState, Figures
+from pytest_llmdeploy.release.canary.steering import APPROVE_VARIABLE
+from pytest_llmdeploy.release.routed import RoutedFleet
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.config.loader import LoadedConfig
+    from pytest_llmdeploy.run import Run
+
+CONTROL = "control"
+"""Folder in a canary's records of the files by which people steer it."""
+Ask = Callable[["LoadedConfig", str, str, int | None], Mapping[str, Any]]
+"""Asks a gate's first cases at an address; returns the results by case."""
+
+
+def canary_config(loaded: LoadedConfig, run: Run | None = None) -> CanaryConfig:
+    """Return the section, its defaults where the file has none, with the one shift of the run."""
+    config = loaded.canary or CanaryConfig()
+    if run is None or run.weight is None:
+        return config
+    return one_shift(config, run.weight, run.duration)
+
+
+def canary_image(loaded: LoadedConfig, run: Run) -> str | None:
+    """Return the image that a canary releases; raise ConfigError for one that the file may not."""
+    image = canary_config(loaded).image
+    if image is not None and loaded.environment.protected:
+        place, line = loaded.where("canary", "image")
+        text = "is for rehearsals: a protected environment is given --llmdeploy-image"
+        raise ConfigError([Problem(place, line, "canary.image", text)])
+    return image or run.image
+
+
+def routed_fleet(loaded: LoadedConfig, fleet: RoutableFleet) -> RoutedFleet:
+    """Return the fleet together with what splits its traffic."""
+    return RoutedFleet(fleet, fleet.router(canary_config(loaded)))
+
+
+def canary_state(
+    loaded: LoadedConfig,
+    fleet: RoutedFleet,
+    platform: RoutableFleet,
+    folder: Path,
+    *,
+    config: CanaryConfig,
+    one_shift: bool = False,
+    ask: Ask | None = None,
+) -> CanaryState:
+    """Return what a canary works with; its records go below `folder`."""
+    compare = None
+    if ask is not None and config.quality is not None:
+        compare = partial(_compare_answers, loaded, platform, config, ask)
+    return CanaryState(
+        config=config,
+        router=fleet.router,
+        make_figures=partial(make_figures, loaded, platform, config),
+        folder=folder,
+        control=folder / CONTROL,
+        approved=lambda: os.environ.get(APPROVE_VARIABLE, ""),
+        compare_answers=compare,
+        one_shift=one_shift,
+    )
+
+
+def make_figures(
+    loaded: LoadedConfig,
+    fleet: RoutableFleet,
+    config: CanaryConfig,
+    drain: Callable[[], Sequence[RequestOutcome]],
+) -> Figures:
+    """Return the sources of figures that the file names; raise MissingExtraError."""
+    from pytest_llmdeploy.metrics import Limits, make_sources
+    from pytest_llmdeploy.metrics.client import ClientSource
+
+    limits = blue_green_config(loaded).limits
+    cores, memory = float(quantity(limits.cpu)), float(quantity(limits.memory))
+    sources = make_sources(
+        config.metrics,
+        drain=drain,
+        reach=fleet.direct,
+        forward=getattr(fleet, "reach", None),
+        limits=Limits(cores, memory),
+        namespace=loaded.environment.namespace,
+        service=service_name(loaded),
+        directory=loaded.root,
+    )
+    own = [source for source in sources if isinstance(source, ClientSource)]
+    return Figures(sources, own[0] if own else ClientSource(drain))
+
+
+def _compare_answers(  # noqa: PLR0917 - all but the last two are bound beforehand
+    loaded: LoadedConfig,
+    fleet: RoutableFleet,
+    config: CanaryConfig,
+    ask: Ask,
+    stable: str,
+    canary: str,
+) -> Mapping[str, Any]:
+    """Ask the gate's cases of a replica of each version, and pair the results."""
+    quality = config.quality
+    assert quality is not None
+    results = []
+    for pod in (stable, canary):
+        with fleet.direct(pod) as url:
+            results.append(ask(loaded, quality.gate, url, quality.cases))
+    pairs = [(results[0][case], results[1][case]) for case in results[0] if case in results[1]]
+    if not pairs:
+        return {"missing": NO_DATA, "why": f"gate {quality.gate} has no case to ask"}
+    broken = [each for pair in pairs for each in pair if each["verdict"] not in ("PASS", "FAIL")]
+    if broken:
+        why = f"{len(broken)} of {2 * len(pairs)} answers could not be judged, such as: "
+        return {"missing": NOT_MEASURED, "why": why + str(broken[0].get("reason", "?"))}
+    counts = {"both": 0, "only_stable": 0, "only_canary": 0, "neither": 0}
+    names = {(True, True): "both", (True, False): "only_stable", (False, True): "only_canary"}
+    differing = []
+    for case, (one, other) in zip(results[0], pairs, strict=False):
+        passed = one["verdict"] == "PASS", other["verdict"] == "PASS"
+        counts[names.get(passed, "neither")] += 1
+        if passed[0] != passed[1]:
+            differing.append(case)
+    return {**counts, "differing": differing[:20]}
+
+
+def check_quality(loaded: LoadedConfig, config: CanaryConfig) -> None:
+    """Raise ConfigError where `quality` names a gate that the file does not have."""
+    if config.quality is None or config.quality.gate in loaded.gates:
+        return
+    place, line = loaded.where("canary", "quality", "gate")
+    names = ", ".join(loaded.gates) or "none"
+    text = f"no gate '{config.quality.gate}'; the file has: {names}"
+    raise ConfigError([Problem(place, line, "canary.quality.gate", text)])

@@ -1,0 +1,114 @@
+"""Takes the looks of a phase: asks the sources, and keeps what they do not tell, too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from pytest_llmdeploy.errors import NoDataError, NotMeasuredError
+from pytest_llmdeploy.ports import MetricsSource, Subject, Tally
+from pytest_llmdeploy.release.canary.looks import (
+    CANARY,
+    NO_DATA,
+    NOT_MEASURED,
+    STABLE,
+    Look,
+    Missing,
+    Value,
+)
+from pytest_llmdeploy.release.canary.state import CanaryState, Figures
+
+T = TypeVar("T")
+
+
+class Observer:
+    """Looks at both versions, from a phase's beginning on."""
+
+    def __init__(self, canary: CanaryState, phase: str, weight: int, started: float) -> None:
+        """`weight` is what the router made; `started` is a time.time()."""
+        assert canary.figures is not None
+        assert canary.stable is not None
+        assert canary.canary is not None
+        self._canary = canary
+        self._figures: Figures = canary.figures
+        self._subjects: dict[str, Subject] = {STABLE: canary.stable, CANARY: canary.canary}
+        self._phase = phase
+        self._weight = weight
+        self._started = started
+        self._trouble: dict[str, str] = {}
+        self._answers: Mapping[str, Any] | None = None
+
+    def look(self, elapsed: float, *, sample: bool, answers: bool) -> Look:
+        """Return what is known now; with `sample` the signals of `sla`, too."""
+        self._trouble = self._figures.look(tuple(self._subjects.values()))
+        now = time.time()
+        source = self._figures.source("tally")
+        client = self._figures.client
+        tallies: dict[str, Tally | Missing] = {}
+        sent: dict[str, int] = {}
+        for role, subject in self._subjects.items():
+            if source is not None:
+                tallies[role] = self._tally(source, subject, now)
+            own = self._tally(client, subject, now)
+            sent[role] = own.requests if isinstance(own, Tally) else 0
+        nobody = client.unattributed(self._started, now)
+        if answers:
+            self._answers = self._compare_answers()
+        return Look(
+            phase=self._phase,
+            weight=self._weight,
+            at=now,
+            elapsed=elapsed,
+            tallies=tallies,
+            source=source.name if source is not None else "",
+            sent=sent,
+            unattributed=nobody.errors,
+            sample=dict(self._sampled(now)) if sample else None,
+            answers=self._answers,
+        )
+
+    def _sampled(self, now: float) -> Iterator[tuple[str, Value | Missing]]:
+        config = self._canary.config
+        since = max(self._started, now - config.sample_interval)
+        for key in type(config.sla).model_fields:
+            if key == "points" or getattr(config.sla, key) is None:
+                continue
+            signal = key.removeprefix("min_")
+            yield signal, self._sample(signal, since, now)
+
+    def _sample(self, signal: str, since: float, now: float) -> Value | Missing:
+        source = self._figures.source(signal)
+        if source is None:
+            why = (
+                f"no source tells {signal}: name one in canary.metrics, or set canary.sla.{signal}"
+            )
+            return Missing(NOT_MEASURED, f"{why}: null")
+        subject = self._subjects[CANARY]
+        read = self._ask(source, lambda: source.read(signal, subject, since, now))
+        if isinstance(read, Missing):
+            return read
+        return Value(read.value, read.query, source.name, read.n)
+
+    def _tally(self, source: MetricsSource, subject: Subject, now: float) -> Tally | Missing:
+        return self._ask(source, lambda: source.tally(subject, self._started, now))
+
+    def _ask(self, source: MetricsSource, question: Callable[[], T]) -> T | Missing:
+        """Return the answer; never an old one where the source could not look."""
+        if (trouble := self._trouble.get(source.name)) is not None:
+            return Missing(NOT_MEASURED, trouble)
+        try:
+            return question()
+        except NoDataError as error:
+            return Missing(NO_DATA, str(error))
+        except NotMeasuredError as error:
+            return Missing(NOT_MEASURED, str(error))
+
+    def _compare_answers(self) -> Mapping[str, Any]:
+        compare = self._canary.compare_answers
+        if compare is None:
+            return {"missing": NOT_MEASURED, "why": "no gate's cases can be asked here"}
+        try:
+            return compare(self._subjects[STABLE].pods[0], self._subjects[CANARY].pods[0])
+        except NotMeasuredError as error:
+            return {"missing": NOT_MEASURED, "why": str(error)}

@@ -1,0 +1,205 @@
+"""One phase: a weight, proven, then watched until something is known about the new version."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from pytest_llmdeploy.config.canary import PhaseConfig
+from pytest_llmdeploy.errors import ConflictError, NotMeasuredError
+from pytest_llmdeploy.release.canary import steering
+from pytest_llmdeploy.release.canary.judge import Judgement, PhaseJudge
+from pytest_llmdeploy.release.canary.looking import Observer
+from pytest_llmdeploy.release.canary.looks import CANARY, STABLE, LookWriter
+from pytest_llmdeploy.release.canary.shifting import canary_of, shift
+from pytest_llmdeploy.release.canary.state import PhaseRecord, Shift
+from pytest_llmdeploy.release.state import (
+    Held,
+    InconclusiveError,
+    Outcome,
+    Release,
+    StepFailedError,
+)
+from pytest_llmdeploy.release.waiting import patiently
+from pytest_llmdeploy.verdicts import Verdict
+
+TICK = 0.25
+"""Seconds between two looks at the replicas and at what people want."""
+LOOKS = "looks.jsonl"
+
+
+def run_phase(phase: PhaseConfig, release: Release) -> Outcome:
+    """Shift to the phase's weight, and watch it."""
+    canary = canary_of(release)
+    if canary.resumed_at is not None and phase.weight <= canary.resumed_at:
+        return Outcome(
+            f"passed in the run that held the release at {canary.resumed_at} %; not repeated"
+        )
+    if steering.wants(canary.control, steering.PROMOTE):
+        return Outcome("left out: promoted at once, as a person asked; NOT JUDGED")
+    shifted = shift(release, phase.weight)
+    return _Watch(release, phase, shifted).until_known()
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A phase under way."""
+
+    release: Release
+    phase: PhaseConfig
+    shifted: Shift
+
+    def until_known(self) -> Outcome:
+        """Return when the phase has passed; raise otherwise."""
+        canary = canary_of(self.release)
+        started = time.time()
+        try:
+            with _writer(self.release) as writer:
+                judgement, elapsed, forced = self._watch(writer, started)
+        except (StepFailedError, NotMeasuredError) as error:
+            verdict = Verdict.FAIL if isinstance(error, StepFailedError) else Verdict.ERROR
+            self._note(Judgement(verdict, str(error), ()), started)
+            raise
+        self._note(judgement, started)
+        detail = {"phase": canary.phases[-1].to_json()}
+        split = f"{self.shifted.made} % proven by {self.shifted.connections} new connections"
+        if forced:
+            reason = (
+                f"promoted at once after {elapsed:.0f} s, as a person asked; NOT JUDGED further"
+            )
+            return Outcome(f"{reason}; {split}", detail)
+        reason = f"{judgement.reason}; watched for {elapsed:.1f} s; {split}"
+        if judgement.verdict is Verdict.PASS:
+            return Outcome(reason, detail)
+        if judgement.verdict is Verdict.FAIL:
+            raise StepFailedError(reason, detail)
+        if judgement.verdict is Verdict.ERROR:
+            raise NotMeasuredError(reason)
+        if canary.config.inconclusive == "hold":
+            why = f"{self.phase.name} stayed inconclusive for {elapsed:.0f} s"
+            self.release.held = Held(self.shifted.made, why, Verdict.INCONCLUSIVE)
+        raise InconclusiveError(f"not enough to tell: {reason}", detail)
+
+    def _watch(self, writer: LookWriter, started: float) -> tuple[Judgement, float, bool]:
+        release, phase, canary = self.release, self.phase, canary_of(self.release)
+        config = canary.config
+        observer = Observer(canary, phase.name, self.shifted.made, started)
+        judge = PhaseJudge(config)
+        restarts = self._restarts()
+        next_look, next_sample = config.look_interval, config.sample_interval
+        asks_answers = config.quality is not None and phase.weight == (
+            config.quality.phase or config.phases[0].weight
+        )
+        while True:
+            elapsed = time.time() - started
+            self._check_replicas(restarts)
+            if steering.wants(canary.control, steering.ABORT):
+                raise StepFailedError(f"a person asked to abort ({canary.control})")
+            over = elapsed >= phase.duration
+            if elapsed >= min(next_look, next_sample) or over:
+                sampled = elapsed >= next_sample
+                look = observer.look(elapsed, sample=sampled, answers=asks_answers)
+                asks_answers = False
+                writer.write(look)
+                judgement = judge.add(look)
+                release.now_doing = _line(phase, elapsed, judgement)
+                self._check_route()
+                while next_look <= elapsed:
+                    next_look += config.look_interval
+                while next_sample <= elapsed:
+                    next_sample += config.sample_interval
+                if judgement.verdict is Verdict.FAIL or _is_mismatch(judgement):
+                    return judgement, elapsed, False
+                if steering.wants(canary.control, steering.PROMOTE):
+                    return judgement, elapsed, True
+                waits = steering.wants(canary.control, steering.HOLD)
+                known = judgement.verdict is Verdict.PASS or elapsed >= phase.longest
+                if over and known and not waits:
+                    return judgement, elapsed, False
+                if waits:
+                    release.now_doing = f"{phase.name} is held, as a person asked ({elapsed:.0f} s)"
+            pause = min(next_look, next_sample, max(phase.duration, elapsed + TICK)) - elapsed
+            release.patience.sleep(min(max(pause, 0.01), TICK))
+
+    def _note(self, judgement: Judgement, started: float) -> None:
+        canary_of(self.release).phases.append(
+            PhaseRecord(
+                name=self.phase.name,
+                weight=self.phase.weight,
+                made=self.shifted.made,
+                started=started,
+                duration=time.time() - started,
+                verdict=str(judgement.verdict),
+                reason=judgement.reason,
+                findings=tuple(finding.to_json() for finding in judgement.findings),
+            )
+        )
+
+    def _restarts(self) -> Mapping[str, int]:
+        pods = patiently(lambda: self.release.fleet.pods(self.release.new), [])() or ()
+        return {pod.name: pod.restarts for pod in pods if pod.name in self.release.pods}
+
+    def _check_replicas(self, before: Mapping[str, int]) -> None:
+        """Raise StepFailedError where a replica of the new version was restarted, or has gone."""
+        release = self.release
+        found = patiently(partial(release.fleet.pods, release.new), [])()
+        if found is None:
+            return  # the control plane is away; requests go on to tell
+        pods = {pod.name: pod for pod in found}
+        for name, restarts in before.items():
+            pod = pods.get(name)
+            why = f": {pod.problem}" if pod is not None and pod.problem else ""
+            if pod is None or pod.terminating:
+                raise StepFailedError(f"replica {name} has gone")
+            if pod.restarts > restarts:
+                raise StepFailedError(f"replica {name} was restarted{why}")
+
+    def _check_route(self) -> None:
+        """Raise ConflictError where somebody else has changed the weights meanwhile."""
+        canary = canary_of(self.release)
+        route = patiently(canary.router.read, [])()
+        made = route.weights.get(self.release.new, 0) if route is not None else self.shifted.made
+        if made != self.shifted.made:
+            raise ConflictError(
+                f"{canary.router.name} gives {self.release.new} {made} % now, not "
+                f"{self.shifted.made} %: somebody else has changed it"
+            )
+
+
+def _writer(release: Release) -> _Writing:
+    return _Writing(LookWriter(canary_of(release).folder / LOOKS))
+
+
+class _Writing:
+    """A writer that is closed at the end, and whose errors stop the phase."""
+
+    def __init__(self, writer: LookWriter) -> None:
+        self._writer = writer
+
+    def __enter__(self) -> LookWriter:
+        return self._writer
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._writer.close()
+
+
+def _is_mismatch(judgement: Judgement) -> bool:
+    return any(finding.rule == "split" for finding in judgement.findings)
+
+
+def _line(phase: PhaseConfig, elapsed: float, judgement: Judgement) -> str:
+    """Return the live line about a phase."""
+    told = {finding.signal: finding for finding in judgement.findings}
+    counts = next((f for f in judgement.findings if f.rule == "compare" and f.n is not None), None)
+    line = f"{phase.name}: {elapsed:.0f} of {phase.duration:g} s"
+    if elapsed > phase.duration:
+        line = f"{phase.name}: {elapsed:.0f} s, at most {phase.longest:g} s"
+    if counts is not None:
+        line += f", {CANARY} {counts.n} and {STABLE} {counts.n_stable} requests"
+    if (errors := told.get("error_rate")) is not None and errors.e_value is not None:
+        line += f", e-value {errors.e_value:.2g}"
+    return f"{line}, {judgement.verdict} so far"

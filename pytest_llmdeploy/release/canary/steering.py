@@ -1,0 +1,73 @@
+"""How people steer a canary that is under way: by files in a folder of the run."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pytest_llmdeploy.config.canary import PhaseConfig
+from pytest_llmdeploy.release.canary.shifting import canary_of
+from pytest_llmdeploy.release.state import (
+    Held,
+    InconclusiveError,
+    Outcome,
+    Release,
+    StepFailedError,
+)
+from pytest_llmdeploy.verdicts import Verdict
+from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
+
+PROMOTE, HOLD, ABORT = "promote", "hold", "abort"
+"""Names of files: go to the end at once; stay in this phase; go back."""
+REJECT = "reject"
+APPROVE_VARIABLE = "LLMDEPLOY_APPROVE"
+
+
+def wants(control: Path, what: str) -> bool:
+    """Return whether a person has put that file into the folder."""
+    return (control / what).exists()
+
+
+def approve(phase: PhaseConfig, release: Release) -> Outcome:
+    """Wait for the approval of a phase that has passed.
+
+    Without one, the release is held (`env`, `exit`) or goes back (`file`, after approve_timeout).
+    """
+    canary = canary_of(release)
+    if canary.resumed_at is not None and phase.weight <= canary.resumed_at:
+        return Outcome(f"approved by going on with the release that was held at {phase.weight} %")
+    if wants(canary.control, PROMOTE):
+        return Outcome("promoted at once, as a person asked")
+    if phase.approve == "file":
+        return _approved_by_file(canary.control / f"approve-{phase.name}", release)
+    names = {name.strip() for name in canary.approved().split(",")}
+    if phase.approve == "env" and not names.isdisjoint({phase.name, "all"}):
+        return Outcome(f"{APPROVE_VARIABLE} approves it")
+    release.held = Held(phase.weight, f"{phase.name} waits for approval", Verdict.INCONCLUSIVE)
+    how = "release the same image again"
+    if phase.approve == "env":
+        how += f" with {APPROVE_VARIABLE}={phase.name}"
+    raise InconclusiveError(f"{phase.name} has passed and is not approved; to approve it, {how}")
+
+
+def _approved_by_file(path: Path, release: Release) -> Outcome:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    timeout = canary_of(release).config.approve_timeout
+    release.now_doing = f"waits for approval: touch {path}, or write '{REJECT}' into it"
+    begun = time.monotonic()
+    try:
+        wait_until(
+            path.exists,
+            what=f"{path} should approve the next phase",
+            timeout=timeout,
+            setting="canary.approve_timeout",
+            interval=0.2,
+            clock=release.patience,
+        )
+    except WaitTimeoutError as error:
+        raise StepFailedError(f"nobody approved it: {error}") from error
+    said = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
+    if said.lower().startswith(REJECT):
+        raise StepFailedError(f"a person rejected it: {said}")
+    who = f" ({said})" if said else ""
+    return Outcome(f"approved after {time.monotonic() - begun:.0f} s{who}")
