@@ -99,20 +99,33 @@ class Api:
         query |= {"dryRun": "All"} if dry_run else {}
         return _object(self._ask("PATCH", path, query, body, _APPLY))
 
-    def patch(self, path: str, operations: Sequence[Mapping[str, Any]], *, repeat: bool) -> Object:
+    def patch(
+        self,
+        path: str,
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        repeat: bool,
+        dry_run: bool = False,
+    ) -> Object:
         """Apply a JSON patch; say with `repeat` whether doing it twice is as good as once.
 
-        Where it is not, UnclearError tells that the patch may or may not have been done.
+        Where it is not, UnclearError tells that the patch may or may not have been done. Fields
+        that the cluster does not know are refused.
         """
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        query |= {"dryRun": "All"} if dry_run else {}
         return _object(
             self._ask("PATCH", path, query, list(operations), _JSON_PATCH, repeat=repeat)
         )
 
-    def create(self, path: str, body: Object) -> Object:
-        """Create an object; raise UnclearError where it is not known whether that happened."""
-        query = {"fieldManager": FIELD_MANAGER}
-        return _object(self._ask("POST", path, query, body, repeat=False))
+    def create(self, path: str, body: Object, *, dry_run: bool = False) -> Object:
+        """Create an object; raise UnclearError where it is not known whether that happened.
+
+        Fields that the cluster does not know are refused.
+        """
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        query |= {"dryRun": "All"} if dry_run else {}
+        return _object(self._ask("POST", path, query, body, repeat=dry_run))
 
     def review(self, path: str, body: Object) -> Object:
         """Return the answer to a question that is asked by creating it, and leaves nothing."""

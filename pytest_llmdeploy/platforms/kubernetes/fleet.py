@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.models import ServiceConfig
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import ConflictError, PlatformError
@@ -30,6 +31,8 @@ from pytest_llmdeploy.platforms.kubernetes.portforward import forwarded
 from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, autoscaler_targets, examine
 from pytest_llmdeploy.platforms.kubernetes.refusals import TakenError, UnclearError
 from pytest_llmdeploy.platforms.kubernetes.rollout import Seen, judge
+from pytest_llmdeploy.platforms.kubernetes.routing.choosing import choose
+from pytest_llmdeploy.platforms.kubernetes.routing.site import Site
 from pytest_llmdeploy.platforms.kubernetes.traffic import Traffic
 from pytest_llmdeploy.platforms.kubernetes.transport import (
     KubernetesTransport,
@@ -37,7 +40,16 @@ from pytest_llmdeploy.platforms.kubernetes.transport import (
     Transport,
     require_client,
 )
-from pytest_llmdeploy.ports import COLORS, Endpoint, Finding, Pod, Rollout, Service, Snapshot
+from pytest_llmdeploy.ports import (
+    COLORS,
+    Endpoint,
+    Finding,
+    Pod,
+    Rollout,
+    Router,
+    Service,
+    Snapshot,
+)
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.waiting import Clock
 
@@ -95,6 +107,7 @@ class KubernetesFleet:
             lambda: KubernetesTransport(kubeconfig, context)
         )
         self._api = Api(self._transport, patience=patience, clock=clock)
+        self._clock = clock
         self._traffic = Traffic(self._api, self._names, config, node_port, clock)
         self._generations: dict[str, int] = {}
         """The Deployments' generations that our latest writes returned, by colour."""
@@ -164,6 +177,19 @@ class KubernetesFleet:
     def direct(self, pod: str) -> AbstractContextManager[str]:
         """Lead to one replica through the API server: yields an address of this machine."""
         return forwarded(self._api, self._names, pod, self._config.port)
+
+    def router(self, config: CanaryConfig) -> Router:
+        """Return what splits the requests between the colours, by `canary.router`."""
+        return choose(
+            Site(
+                api=self._api,
+                names=self._names,
+                config=config,
+                kubectl=self._kubectl,
+                check_lock=self.lock.check,
+                clock=self._clock,
+            )
+        )
 
     def switch(self, old: str | None, new: str) -> None:
         """Let the Service lead to `new`, provided that it leads to `old` now."""

@@ -117,7 +117,7 @@ def differences(snapshot: Snapshot, present: Snapshot, names: Names) -> list[str
         if former is None or now is None:
             found += _existence(title, former, now)
             continue
-        found += (f"{title}: {text}" for text in _changes(former, now, ""))
+        found += (f"{title}: {text}" for text in changes(former, now, ""))
     return found
 
 
@@ -127,9 +127,7 @@ def _service_differences(former: Object | None, now: Object | None, names: Names
         yield from _existence(title, former, now)
         return
     # Its annotations and addresses are the cluster's own to change.
-    yield from (
-        f"{title}: {text}" for text in _changes(selector(former), selector(now), "selector")
-    )
+    yield from (f"{title}: {text}" for text in changes(selector(former), selector(now), "selector"))
 
 
 def _existence(title: str, former: Object | None, now: Object | None) -> Iterator[str]:
@@ -140,13 +138,14 @@ def _existence(title: str, former: Object | None, now: Object | None) -> Iterato
         yield f"{title} is there, and was not before"
 
 
-def _changes(former: Any, now: Any, path: str) -> Iterator[str]:
+def changes(former: Any, now: Any, path: str) -> Iterator[str]:
+    """Yield in words how a value differs from a former one; `path` is what it is called."""
     if isinstance(former, Mapping) and isinstance(now, Mapping):
         for key in sorted({*former, *now}):
-            yield from _changes(former.get(key), now.get(key), f"{path}.{key}" if path else key)
+            yield from changes(former.get(key), now.get(key), f"{path}.{key}" if path else key)
     elif isinstance(former, list) and isinstance(now, list) and len(former) == len(now):
         for index, (one, other) in enumerate(zip(former, now, strict=True)):
-            yield from _changes(one, other, f"{path}[{index}]")
+            yield from changes(one, other, f"{path}[{index}]")
     elif former != now:
         yield f"{path} is {_shown(now)}, was {_shown(former)}"
 
