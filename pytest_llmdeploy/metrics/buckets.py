@@ -1,4 +1,4 @@
-"""Distributions as numbers of values by upper edge: made, added up, and read at a quantile. Pure."""
+"""Distributions by upper edges: made, added up, and read at a quantile. Pure."""
 
 from __future__ import annotations
 

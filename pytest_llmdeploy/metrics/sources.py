@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmdeploy.config.canary import MetricsConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.metrics.client import ClientSource
+from pytest_llmdeploy.metrics.limits import Limits
 from pytest_llmdeploy.ports import MetricsSource, Reading, RequestOutcome, Subject, Tally
 
 Reach = Callable[[str], AbstractContextManager[str]]
 """Leads to what it is given the name of, and yields an address: as `Fleet.direct` does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one replica may use; None where nothing limits it, or nobody knows."""
-
-    cpu_cores: float | None = None
-    memory_bytes: float | None = None
 
 
 def make_sources(
@@ -35,14 +27,16 @@ def make_sources(
     namespace: str = "",
     service: str = "",
     directory: Path | None = None,
+    look_interval: float = 5.0,
 ) -> list[MetricsSource]:
     """Return the sources of a configuration, in the order in which they are asked.
 
     `drain` hands over this run's requests; `reach` leads to a replica by its name (`Fleet.direct`);
     `forward` leads to ``NAMESPACE/SERVICE:PORT``; `addresses` returns addresses to scrape beside
-    the replicas (Envoy's admin interface). `ca_file` is relative to `directory`. A source that the
-    file names and that lacks its part raises NotMeasuredError; one that it does not name is left
-    out. Raises MissingExtraError.
+    the replicas (root addresses of Envoys' admin interfaces). `ca_file` is relative to `directory`.
+    Sources look every `look_interval` seconds. A source that the file names and that lacks its part
+    raises NotMeasuredError; one that it does not name is left out. Raises MissingExtraError,
+    ConfigError for queries that cannot be.
     """
     made: list[MetricsSource] = []
     for name in config.order:
@@ -58,6 +52,9 @@ def make_sources(
                     reach=reach,
                     addresses=addresses,
                     limits=limits or Limits(),
+                    namespace=namespace,
+                    service=service,
+                    look_interval=look_interval,
                 )
             )
         elif name == "prometheus" and config.prometheus is not None:

@@ -46,7 +46,7 @@ class Service:
         self._settings = settings
         self._engine = engine
         self._model = settings.model_name or engine.name
-        self._metrics = Metrics()
+        self._metrics = Metrics(settings.version, settings.color)
         self._started = time.monotonic()
         self._created = int(time.time())
         self.draining = False
@@ -89,6 +89,7 @@ class Service:
             order = replace(order, max_tokens=1)
         clock = time.perf_counter
         begun, waiting = clock(), True
+        latest = begun
         async with aclosing(self._engine.generate(order)) as items:
             async for item in items:
                 if isinstance(item, Ending):
@@ -101,7 +102,11 @@ class Service:
                 elif waiting:
                     waiting = False
                     await asyncio.sleep(max(0.0, ttft_factor - 1) * (clock() - begun))
-                    self._metrics.ttft.observe(clock() - begun)
+                    latest = clock()
+                    self._metrics.ttft.observe(latest - begun)
+                elif item:
+                    before, latest = latest, clock()
+                    self._metrics.inter_token.observe((latest - before) / len(item))
                 yield item
 
     async def embeddings(self, request: Request) -> Response:

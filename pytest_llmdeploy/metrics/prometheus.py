@@ -1,0 +1,284 @@
+"""A Prometheus that watches the service: series of a preset, and queries of the user's own.
+
+What a preset names is read as samples and counted here (`history.py` says why). Queries of the
+user's own are evaluated by the Prometheus, at the end of the span that is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.config.canary import PrometheusConfig
+from pytest_llmdeploy.errors import ConfigError, NoDataError, NotMeasuredError, Problem
+from pytest_llmdeploy.metrics import templates
+from pytest_llmdeploy.metrics.history import History, Key
+from pytest_llmdeploy.metrics.limits import Limits
+from pytest_llmdeploy.metrics.presets import (
+    INFO,
+    PRESETS,
+    Family,
+    Match,
+    Pick,
+    quoted,
+    subject_matches,
+)
+from pytest_llmdeploy.metrics.prometheus_api import Api
+from pytest_llmdeploy.metrics.sampled import Found, SampledSource, finite
+from pytest_llmdeploy.ports import Reading, Subject
+
+_KEPT = 64
+"""Answers that are kept, for signals of one span that need the same samples."""
+_AGES = "llmdeploy_selector"
+
+Series = Mapping[str, Any]
+
+
+class PrometheusSource(SampledSource):
+    """A MetricsSource of what a Prometheus has scraped."""
+
+    name = "prometheus"
+
+    def __init__(
+        self,
+        config: PrometheusConfig,
+        preset: str,
+        *,
+        queries: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+        namespace: str = "",
+        service: str = "",
+        forward: Callable[[str], AbstractContextManager[str]] | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Raise MissingExtraError, ConfigError (queries), NotMeasuredError (no way there)."""
+        super().__init__(PRESETS[preset], limits or Limits())
+        self._queries = dict(queries or {})
+        problems = [
+            Problem("llmdeploy.yaml", 0, f"canary.metrics.queries.{signal}", problem)
+            for signal, query in self._queries.items()
+            if (problem := templates.problem_of(query)) is not None
+        ]
+        if problems:
+            raise ConfigError(problems)
+        self._api = Api(config, forward=forward, directory=directory)
+        self._stale_after = 2 * config.scrape_interval
+        self._namespace, self._service = namespace, service
+        self._pods: dict[str, dict[str, None]] = {}
+        self._answers: OrderedDict[tuple[str, float], list[Series]] = OrderedDict()
+
+    def offers(self, signal: str) -> bool:
+        """Whether a query or the preset tells a signal."""
+        return signal in self._queries or super().offers(signal)
+
+    def look(self, subjects: Sequence[Subject]) -> None:
+        """Take note of the replicas' names: what they counted counts when they are gone, too."""
+        for subject in subjects:
+            self._pods.setdefault(subject.color, {}).update(dict.fromkeys(subject.pods))
+
+    def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
+        """Return a signal over a span of time."""
+        query = self._queries.get(signal)
+        if query is None:
+            return super().read(signal, subject, since, until)
+        if until <= since:
+            raise NoDataError(f"prometheus: {signal}: the span is empty")
+        return self._own(self._filled(query, subject, until - since), until)
+
+    def close(self) -> None:
+        """Release connections."""
+        self._api.close()
+
+    # Queries of the user's own
+
+    def _filled(self, query: str, subject: Subject, window: float) -> str:
+        names = templates.names(query)
+        if "version" in names and subject.version is None:
+            raise NotMeasuredError(
+                f"prometheus: {query}: the {subject.role} version does not say what it is called"
+            )
+        if "pods" in names and not subject.pods:
+            raise NoDataError(f"prometheus: {query}: the {subject.role} version has no replicas")
+        texts = {
+            "version": subject.version or "",
+            "color": subject.color,
+            "role": subject.role,
+            "namespace": self._namespace,
+            "service": self._service,
+        }
+        return templates.fill(query, templates.Values(texts, subject.pods, window))
+
+    def _own(self, query: str, until: float) -> Reading:
+        shown = f"prometheus: {query}"
+        found = self._api.query(query, until)
+        if len(found) == 2 and not isinstance(found[0], Mapping):
+            text = found[1]  # a scalar
+        elif not found:
+            raise NoDataError(f"{shown}: no series")
+        elif len(found) > 1:
+            raise NotMeasuredError(
+                f"{shown}: {len(found)} series, which is ambiguous: name an aggregation, "
+                "such as sum(…)"
+            )
+        elif "value" not in found[0]:
+            raise NotMeasuredError(f"{shown}: a range of values: name a function, such as rate(…)")
+        else:
+            text = found[0]["value"][1]
+        value = finite(_number(text, shown), shown)
+        self._check_age(query, until)
+        return Reading(value, shown)
+
+    def _check_age(self, query: str, until: float) -> None:
+        """Raise NoDataError where the series of a query are not scraped any more.
+
+        Whatever is computed has the time at which it is computed, so the selectors are asked.
+        """
+        selectors = templates.selectors(query)
+        if not selectors:
+            return
+        ages = " or ".join(
+            f'label_replace(max(timestamp({one})), "{_AGES}", "{number}", "", "")'
+            for number, one in enumerate(selectors)
+        )
+        times = [_number(one["value"][1], ages) for one in self._api.query(ages, until)]
+        if not times:
+            raise NoDataError(f"prometheus: {query}: stale: none of its series is scraped now")
+        age = until - min(times)
+        if age > self._stale_after:
+            raise NoDataError(
+                f"prometheus: {query}: stale: the latest sample is {age:.0f} s old, "
+                f"more than two scrape intervals ({self._stale_after:g} s)"
+            )
+
+    # What the preset names
+
+    def _find(
+        self, family: Family, subject: Subject, since: float, until: float, *, gauge: bool = False
+    ) -> Found:
+        window = templates.duration(until - since + self._stale_after + 1)
+        picks: tuple[Pick, ...] = ("pod",) if family.container else self._preset.picks
+        asked = []
+        for pick in picks:
+            for matches in self._alternatives(pick, subject, window, until):
+                for name in family.names:
+                    conditions = [match.promql() for match in (*matches, *family.where)]
+                    query = f"{name}{{{', '.join(conditions)}}}"
+                    asked.append(query)
+                    if found := self._samples(query, window, until):
+                        return Found(
+                            histories=self._histories(found, window, until, name, gauge=gauge),
+                            names=(name,),
+                            matches=(family.where,),
+                            query=f"prometheus: {query}",
+                            stale_after=self._stale_after,
+                        )
+        if not asked:
+            raise NoDataError(
+                f"prometheus: {family.names[0]}: nothing tells the {subject.role} version's "
+                f"series: it has no replicas, and no {INFO} of its version or colour is scraped"
+            )
+        raise NoDataError(f"prometheus: {' or '.join(dict.fromkeys(asked))}: no such series")
+
+    def _alternatives(
+        self, pick: Pick, subject: Subject, window: str, until: float
+    ) -> Iterable[tuple[Match, ...]]:
+        if pick == "info":
+            yield from self._by_info(subject, window, until)
+            return
+        pods = {**self._pods.get(subject.color, {}), **dict.fromkeys(subject.pods)}
+        yield from subject_matches(pick, subject, tuple(pods), self._namespace, self._service)
+
+    def _by_info(self, subject: Subject, window: str, until: float) -> Iterable[tuple[Match, ...]]:
+        """Yield for the targets that said to be the version; its colour where it has no name."""
+        label, value = ("version", subject.version)
+        if value is None:
+            label, value = ("color", subject.color)
+        same = [Match(label, quoted(value))]
+        if self._namespace:
+            same.append(Match("namespace", f"{quoted(self._namespace)}|"))
+        selector = f"{INFO}{{{', '.join(match.promql() for match in same)}}}"
+        found = self._ask(f"last_over_time({selector}[{window}])", until)
+        targets = [one["metric"] for one in found if "instance" in one["metric"]]
+        if targets:
+            yield tuple(
+                Match(name, "|".join(sorted({quoted(one.get(name, "")) for one in targets})))
+                for name in ("job", "instance")
+            )
+
+    def _samples(self, selector: str, window: str, until: float) -> list[Series]:
+        found = self._ask(f"{selector}[{window}]", until)
+        return [one for one in found if one.get("values")]
+
+    def _ask(self, query: str, until: float) -> list[Series]:
+        key = (query, until)
+        if key not in self._answers:
+            self._answers[key] = self._api.query(query, until)
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return self._answers[key]
+
+    def _histories(
+        self, found: Sequence[Series], window: str, until: float, name: str, *, gauge: bool
+    ) -> dict[str, History]:
+        targets: dict[str, list[Series]] = defaultdict(list)
+        for series in found:
+            targets[_target(series["metric"])].append(series)
+        ups: dict[str, list[float]] = defaultdict(list)
+        instances = sorted({quoted(i) for one in found if (i := one["metric"].get("instance"))})
+        if instances and not gauge:
+            for series in self._samples(
+                f"up{{{Match('instance', '|'.join(instances)).promql()}}}", window, until
+            ):
+                times = [at for at, value in series["values"] if value == "1"]
+                ups[_target(series["metric"])] += times
+        gauges = (name,) if gauge else ()
+        return {
+            target: history_of(series, ups.get(target, ()), gauges)
+            for target, series in targets.items()
+        }
+
+
+def history_of(
+    found: Sequence[Series], ups: Sequence[float], gauges: Sequence[str] = ()
+) -> History:
+    """Return one target's scrapes, from its series; `ups` are the times at which it was scraped.
+
+    A series began at 0 where its first sample is one of a scrape, and the target had been scraped
+    before. Where samples of a target come at times of their own, nobody knows, and its first
+    sample is what it began with.
+    """
+    points: dict[Key, list[tuple[float, float]]] = {}
+    for series in found:
+        labels = dict(series["metric"])
+        key = (labels.pop("__name__", ""), tuple(sorted(labels.items())))
+        points[key] = [(at, float(value)) for at, value in series["values"]]
+    scrapes = Counter(ups)
+    for values in points.values():
+        scrapes.update(at for at, _ in values)
+    at_time: dict[float, dict[Key, float]] = {at: {} for at in sorted(scrapes)}
+    earliest = min(at_time)
+    for key, values in points.items():
+        first, value = values[0]
+        if first > earliest and scrapes[first] < 2 and math.isfinite(value):
+            at_time[earliest][key] = value
+        for at, value in values:
+            at_time[at][key] = value
+    history = History(gauges)
+    for at, taken in at_time.items():
+        history.add(at, taken)
+    return history
+
+
+def _target(labels: Mapping[str, str]) -> str:
+    return f"{labels.get('job', '')} {labels.get('instance', '')}".strip()
+
+
+def _number(text: Any, query: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise NotMeasuredError(f"prometheus: {query}: {text!r} is no number") from None
