@@ -62,7 +62,8 @@ def routes(wanted: Routes, version: int) -> dict[str, Any]:
         match = {"name": header.header, "string_match": {"exact": header.value}}
         alone = Routes({header.color: 100}, named=wanted.named)
         rules.insert(0, {"match": {"prefix": "/", "headers": [match]}, **_by_weight(alone)})
-    host = {"name": "all", "domains": ["*"], "routes": rules}
+    # Of routes that it has already Envoy would not take the version: so no two are the same.
+    host = {"name": f"all-{version}", "domains": ["*"], "routes": rules}
     return _discovery(
         {
             "@type": f"{_CONFIG}route.v3.RouteConfiguration",

@@ -119,10 +119,10 @@ class LocalRouter:
         return {"weights": dict(desired.weights), "split": _plain(desired.split)}
 
     def restore_weights(self, snapshot: Snapshot) -> None:
-        """Give the weights back, whoever changed them; nothing where there is no split."""
+        """Give the weights back, whoever changed them, and whatever is selected."""
 
         def change(desired: Desired) -> Desired:
-            if desired.split is None and snapshot["split"] is None:
+            if desired.split is None and desired.weights == snapshot["weights"]:
                 return desired
             header = desired.split.header if desired.split else None
             return replace(desired, split=Split(snapshot["weights"], header))
@@ -132,15 +132,13 @@ class LocalRouter:
     def restore(self, snapshot: Snapshot) -> None:
         """Bring the split back, or end it, whoever changed it.
 
-        Where another colour is selected than was, the split that is left keeps the traffic where
-        it was, until the fleet's own way back has selected that.
+        Where another colour is selected than was, a split keeps the traffic where it was, until the
+        fleet's own way back has selected that.
         """
 
         def change(desired: Desired) -> Desired:
             if snapshot["split"] is not None:
                 return replace(desired, split=Split.from_json(snapshot["split"]))
-            if desired.split is None:
-                return desired
             return replace(desired, split=Split(snapshot["weights"])).settled()
 
         self._remember(self._change(change))
