@@ -35,8 +35,8 @@ def difference_bounds(
             raise ValueError(f"{bad} bad requests of {n} cannot be")
     check_alpha(alpha)
     most = math.log(2 / alpha)
-    inverse = [_Share(n - bad, n) for bad, n in (stable, canary)]
-    return -_largest(*inverse, most), _largest(_Share(*stable), _Share(*canary), most)
+    good = [_Share(n - bad, n) for bad, n in (stable, canary)]
+    return -_largest(good[0], good[1], most), _largest(_Share(*stable), _Share(*canary), most)
 
 
 class _Share:
@@ -58,7 +58,8 @@ class _Share:
 
     def slope(self, share: float) -> float:
         """Return the derivative of `log_e`."""
-        return self.good / (1 - share) - self.bad / share
+        good = self.good / (1 - share) if self.good else 0.0
+        return good - (self.bad / share if self.bad else 0.0)
 
     def at_slope(self, slope: float) -> float:
         """Return the share above the observed one where `log_e` has that slope, above 0.
@@ -86,22 +87,27 @@ def _largest(stable: _Share, canary: _Share, most: float) -> float:
         own = canary.at_slope(slope) if slope > 0 else canary.observed
         return own, canary.log_e(own) + _softplus(log_e)
 
-    kept, out = stable.observed, 0.0
-    if stable.bad:
-        own = 1.0
-        for _ in range(_STEPS):
-            middle = (kept + out) / 2
-            there, cost = opposite(middle)
-            if cost < most:
-                kept = middle
-            else:
-                out, own = middle, there
-        return own - out
-    left = most - _softplus(stable.log_e(0.0))
-    kept, out = canary.observed, 1.0
-    for _ in range(_STEPS if canary.good else 0):
+    if not stable.bad or (not stable.good and opposite(1.0)[1] >= most):
+        # The observed share is at the end of what there is, and stays there.
+        left = most - _softplus(stable.log_e(stable.observed))
+        return _edge(canary, left) - stable.observed
+    kept, out, own = stable.observed, 0.0, 1.0
+    for _ in range(_STEPS):
         middle = (kept + out) / 2
-        kept, out = (middle, out) if canary.log_e(middle) < left else (kept, middle)
+        there, cost = opposite(middle)
+        if cost < most:
+            kept = middle
+        else:
+            out, own = middle, there
+    return own - out
+
+
+def _edge(side: _Share, most: float) -> float:
+    """Return the share above the observed one where the logarithm reaches `most`; just out."""
+    kept, out = side.observed, 1.0
+    for _ in range(_STEPS if side.good else 0):
+        middle = (kept + out) / 2
+        kept, out = (middle, out) if side.log_e(middle) < most else (kept, middle)
     return out
 
 

@@ -66,7 +66,7 @@ def judge_paired(
     limit = f"the {100 * max_regression:g} points allowed"
     if within:
         verdict = Verdict.PASS
-        said = f"worse, but by no more than {limit}" if worse else f"not worse by {limit}"
+        said = f"{'worse, but by no' if worse else 'not worse by'} more than {limit}"
     elif worse or high < -max_regression:
         verdict, said = Verdict.FAIL, f"worse, and not shown to be within {limit}"
     else:

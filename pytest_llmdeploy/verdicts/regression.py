@@ -229,7 +229,7 @@ def _said(
         return f"nothing says that it is worse, but it is not shown to be within {limit}"
     if few is not None:
         return few
-    about = "no number of requests would do if all stays as it is"
+    about = "and no number of requests would do if all stays as it is"
     if needed is not None:
         about = f"about {needed} requests of the canary would do"
     return f"not enough to tell whether it is within {limit}, {about}"
