@@ -464,6 +464,8 @@ class RequestOutcome:
     tokens: int | None = None
     color: str | None = None
     """Where what splits the traffic sent it, as far as it says; known of failures, too."""
+    sent: float | None = None
+    """When it was sent, on time.monotonic; None where it was not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pytest_llmdeploy.load.ledger import EndClass
 from pytest_llmdeploy.ports import RequestOutcome
 
 Told = list[Any]
-"""End, version, class, latency, ttft, itl, tokens, color; `end` in seconds since the start."""
+"""End, version, class, latency, ttft, itl, tokens, color, sent; moments since the start."""
 
 
 def tell(record: Mapping[str, Any]) -> Told:
@@ -33,6 +33,7 @@ def tell(record: Mapping[str, Any]) -> Told:
         record.get("gap_mean") if record.get("stream") else None,
         record.get("tokens"),
         record.get("color"),
+        sent,
     ]
 
 
@@ -49,6 +50,7 @@ def received(told: Iterable[Told], start: float) -> list[RequestOutcome]:
             itl=itl,
             tokens=tokens,
             color=color,
+            sent=None if sent is None else start + sent,
         )
-        for end, version, ended, latency, ttft, itl, tokens, color in told
+        for end, version, ended, latency, ttft, itl, tokens, color, sent in told
     ]

@@ -37,6 +37,8 @@ _QUANTILES = {
     "ttft_p95": ("ttft", 0.95),
     "itl_p95": ("itl", 0.95),
 }
+Who = tuple[str, str] | None
+"""``("color", …)`` or ``("version", …)``; None where nobody is known to have answered."""
 _OFFERS = frozenset(
     {"tally", "error_rate", "truncated", "throughput", "tokens_per_second", *_QUANTILES}
 )
@@ -48,6 +50,8 @@ class _Slice:
 
     first: float
     last: float
+    sent: float
+    """When the first of them was sent."""
     requests: int = 0
     errors: int = 0
     truncated: int = 0
@@ -56,8 +60,9 @@ class _Slice:
     ttft: Histogram = field(default_factory=Histogram)
     itl: Histogram = field(default_factory=Histogram)
 
-    def add(self, outcome: RequestOutcome, when: float) -> None:
+    def add(self, outcome: RequestOutcome, when: float, sent: float) -> None:
         self.first, self.last = min(self.first, when), max(self.last, when)
+        self.sent = min(self.sent, sent)
         self.requests += 1
         self.tokens += outcome.tokens or 0
         self.truncated += outcome.ended == TRUNCATED
@@ -74,6 +79,7 @@ class _Slice:
 
     def merge(self, other: _Slice) -> None:
         self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+        self.sent = min(self.sent, other.sent)
         self.requests += other.requests
         self.errors += other.errors
         self.truncated += other.truncated
@@ -102,7 +108,7 @@ class ClientSource:
         """
         self._drain = drain
         self._offset = clock() - monotonic()
-        self._slices: dict[str | None, list[_Slice]] = {}
+        self._slices: dict[Who, list[_Slice]] = {}
         self._cuts: deque[float] = deque(maxlen=MOST_CUTS)
 
     def offers(self, signal: str) -> bool:
@@ -111,37 +117,40 @@ class ClientSource:
 
     def look(self, subjects: Sequence[Subject] = ()) -> None:  # noqa: ARG002 - all are kept
         """Take over what has ended since; raise NotMeasuredError where the traffic has failed."""
-        open_slices: dict[tuple[str | None, int, int], _Slice] = {}
+        open_slices: dict[tuple[Who, int, int, int], _Slice] = {}
         for outcome in self._drain():
             if outcome.ended in NOT_OURS:
                 continue
             when = outcome.end + self._offset
-            version = self._kept(outcome.version)
+            sent = (outcome.end if outcome.sent is None else outcome.sent) + self._offset
+            who = self._kept(_who(outcome))
             after = sum(cut < when for cut in self._cuts)
-            key = (version, math.floor(when / SLICE), after)
+            sent_after = sum(cut < sent for cut in self._cuts)
+            key = (who, math.floor(when / SLICE), after, sent_after)
             if key not in open_slices:
-                open_slices[key] = _Slice(when, when)
-                self._slices[version].append(open_slices[key])
-            open_slices[key].add(outcome, when)
+                open_slices[key] = _Slice(when, when, sent)
+                self._slices[who].append(open_slices[key])
+            open_slices[key].add(outcome, when, sent)
         for slices in self._slices.values():
             _shorten(slices)
 
-    def _kept(self, version: str | None) -> str | None:
+    def _kept(self, who: Who) -> Who:
         """Return the name under which a version is kept; None beyond so many names."""
-        if version not in self._slices and len(self._slices) > MOST_VERSIONS:
-            version = None
-        self._slices.setdefault(version, [])
-        return version
+        if who not in self._slices and len(self._slices) > MOST_VERSIONS:
+            who = None
+        self._slices.setdefault(who, [])
+        return who
 
     def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
         """Return a signal over the requests that ended in a span of time."""
         span = until - since
         query = f"{signal} of {_question(_name(subject), since, until)}"
+        known = _known(subject)
         if not self.offers(signal):
             raise NotMeasuredError(f"{query}: the client's requests do not tell it")
         if span <= 0:
             raise NoDataError(f"{query}: the span is empty")
-        found = self._between(_name(subject), since, until)
+        found = self._between(known, since, until)
         if signal == "throughput" and (found.requests or self._any(since, until)):
             return Reading(found.requests / span, query, found.requests)
         if not found.requests:
@@ -162,35 +171,53 @@ class ClientSource:
         return Reading(value, query, histogram.total)
 
     def tally(self, subject: Subject, since: float, until: float) -> Tally:
-        """Return what happened to the requests that ended in a span of time.
+        """Return what happened to the requests that were sent, and ended, in a span of time.
 
         A span without any of the version's raises NoDataError.
         """
         query = _question(_name(subject), since, until)
-        tally = _tally(self._between(_name(subject), since, until), query)
+        tally = _tally(self._between(_known(subject), since, until, sent=True), query)
         if not tally.requests:
             raise NoDataError(f"{query}: no request was answered by it")
         return tally
 
     def unattributed(self, since: float, until: float) -> Tally:
         """Return the requests of which no answer said who gave it; no error where none is."""
-        return _tally(self._between(None, since, until), _question("no version", since, until))
+        found = self._between((None,), since, until, sent=True)
+        return _tally(found, _question("no version", since, until))
 
     def close(self) -> None:
         """Release nothing: the traffic belongs to its owner."""
 
     def _any(self, since: float, until: float) -> bool:
-        return any(self._between(version, since, until).requests for version in self._slices)
+        return bool(self._between(tuple(self._slices), since, until).requests)
 
-    def _between(self, version: str | None, since: float, until: float) -> _Slice:
-        found = _Slice(until, since)
-        for piece in self._slices.get(version, ()):
-            if since <= piece.first and piece.last <= until:
-                found.merge(piece)
+    def _between(
+        self, known: Sequence[Who], since: float, until: float, *, sent: bool = False
+    ) -> _Slice:
+        """Return what ended, and with `sent` was sent, in a span of time."""
+        found = _Slice(until, since, until)
+        for who in known:
+            for piece in self._slices.get(who, ()):
+                begun = piece.sent if sent else piece.first
+                if since <= begun and piece.last <= until:
+                    found.merge(piece)
         for moment in (since, until):
             if moment not in self._cuts:
                 self._cuts.append(moment)
         return found
+
+
+def _who(outcome: RequestOutcome) -> Who:
+    """Return who answered: as what split the traffic says, or else the answer itself."""
+    if outcome.color is not None:
+        return ("color", outcome.color)
+    return None if outcome.version is None else ("version", outcome.version)
+
+
+def _known(subject: Subject) -> tuple[Who, ...]:
+    """Return all that a version's requests may be kept under; each is under one of them."""
+    return (("color", subject.color), ("version", _name(subject)))
 
 
 def _name(subject: Subject) -> str:

@@ -166,7 +166,7 @@ class Release:
 
 
 Act = Callable[[Release], Outcome]
-"""One step; raises StepFailedError, InconclusiveError or NotMeasuredError where it does not pass."""
+"""One step; raises StepFailedError, InconclusiveError or NotMeasuredError if it does not pass."""
 
 
 @dataclass(frozen=True, slots=True)

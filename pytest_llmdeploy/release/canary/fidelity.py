@@ -12,7 +12,7 @@ from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.split import judge_split
 from pytest_llmdeploy.waiting import Clock, WaitTimeoutError, wait_until
 
-ALPHA = 0.001
+ALPHA = 0.01
 """Probability of taking a wrong split for right, and the other way round, in one sample."""
 PROBE_INTERVAL = 0.005
 SETTING = "canary.converge_timeout"

@@ -38,6 +38,8 @@ class Observer:
         self._started = started
         self._trouble: dict[str, str] = {}
         self._answers: Mapping[str, Any] | None = None
+        # From here on what comes is kept apart from what came before.
+        self._figures.client.unattributed(started, started)
 
     def look(self, elapsed: float, *, sample: bool, answers: bool) -> Look:
         """Return what is known now; with `sample` the signals of `sla`, too."""

@@ -32,6 +32,7 @@ def test_a_stream() -> None:
         itl=0.01,
         tokens=5,
         color="green",
+        sent=102.01,
     )
 
 
