@@ -45,12 +45,13 @@ class History:
         self._values: list[dict[Key, float]] = []
         self._raw: dict[Key, float] = {}
         self._now: dict[Key, float] = {}
+        self._latest: float | None = None
         self._strange: list[tuple[float, frozenset[Key]]] = []
 
     @property
     def latest(self) -> float | None:
-        """The time of the latest scrape."""
-        return self._times[-1] if self._times else None
+        """The time of the latest scrape that had a series; None where none had."""
+        return self._latest
 
     def add(self, when: float, values: Mapping[Key, float]) -> None:
         """Take a scrape, later than those before; NaN and infinity hold for this one only."""
@@ -67,6 +68,8 @@ class History:
                 self._now[key] = self._now.get(key, 0.0) + added
                 self._raw[key] = value
         self._times.append(when)
+        if values:
+            self._latest = when
         self._values.append({**self._now, **strange})
         if strange:
             self._strange.append((when, frozenset(strange)))

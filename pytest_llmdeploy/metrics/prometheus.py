@@ -144,7 +144,9 @@ class PrometheusSource(SampledSource):
             f'label_replace(max(timestamp({one})), "{_AGES}", "{number}", "", "")'
             for number, one in enumerate(selectors)
         )
-        times = [_number(one["value"][1], ages) for one in self._api.query(ages, until)]
+        times = [
+            _number(one["value"][1], f"prometheus: {ages}") for one in self._api.query(ages, until)
+        ]
         if not times:
             raise NoDataError(f"prometheus: {query}: stale: none of its series is scraped now")
         age = until - min(times)
@@ -281,4 +283,4 @@ def _number(text: Any, query: str) -> float:
     try:
         return float(text)
     except (TypeError, ValueError):
-        raise NotMeasuredError(f"prometheus: {query}: {text!r} is no number") from None
+        raise NotMeasuredError(f"{query}: {text!r} is no number") from None

@@ -50,7 +50,6 @@ class Api:
 
         The result is a list of series, or of the time and value of a scalar.
         """
-        import requests
         from prometheus_api_client.exceptions import PrometheusApiClientException
 
         parameters = {
@@ -64,12 +63,13 @@ class Api:
                 if not self._config.verify_tls:
                     warnings.simplefilter("ignore")  # urllib3 warns of what the file asks for
                 result = self._connected().custom_query(query, params=parameters)
-        except (requests.RequestException, PrometheusApiClientException) as error:
-            if not isinstance(error, PrometheusApiClientException):
-                self.close()
+        except PrometheusApiClientException as error:
             raise self._failed(query, _reason(error)) from None
         except (ValueError, KeyError, TypeError) as error:
             raise self._failed(query, f"the answer is none of its API ({error!r})") from None
+        except OSError as error:  # all of requests', and a ca_file that is not there
+            self.close()
+            raise self._failed(query, _reason(error)) from None
         if not isinstance(result, list):
             raise self._failed(query, "the answer is none of its API (no list of results)")
         series = [one for one in result if isinstance(one, Mapping)]
@@ -112,7 +112,6 @@ class Api:
             timeout=config.timeout,
             retry=Retry(total=0),
             auth=_as_it_is,
-            method="POST",
         )
         return self._client
 
@@ -139,6 +138,5 @@ def _reason(error: Exception) -> str:
             return f"{text.partition(' (')[0]}: {said['error']}"
         except (ValueError, KeyError, TypeError):
             pass
-    if isinstance(cause := error.__cause__ or error.__context__, Exception):
-        return f"{type(error).__name__}: {cause}"
-    return f"{type(error).__name__}: {text}"
+    inner = error.args[0] if error.args else error
+    return f"{type(error).__name__}: {getattr(inner, 'reason', inner)}"

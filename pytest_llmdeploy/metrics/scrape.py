@@ -46,7 +46,7 @@ class _Target:
         """Take a scrape, or note why there is none."""
         import httpx
 
-        if not self.history.latest:
+        if self.history.latest is None:
             self.history = History(preset.memory.names if preset.memory else ())
         try:
             if self._client is None:
