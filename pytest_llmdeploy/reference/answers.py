@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
 Items = AsyncGenerator[list[str] | Ending, None]
-PLAIN_FAULTS = ("garbage-json", "cut-stream", "no-finish", "wrong-usage", "empty-answer")
+PLAIN_FAULTS = (
+    "garbage-json",
+    "cut-stream",
+    "no-finish",
+    "wrong-usage",
+    "empty-answer",
+    "worse-answers",
+)
 STREAM_FAULTS = (
     "cut-stream",
     "no-done",
@@ -26,6 +33,7 @@ STREAM_FAULTS = (
     "error-event",
     "wrong-usage",
     "empty-answer",
+    "worse-answers",
 )
 _DONE = b"data: [DONE]\n\n"
 

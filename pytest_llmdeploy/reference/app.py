@@ -27,6 +27,7 @@ from pytest_llmdeploy.reference.faults import FaultBook
 from pytest_llmdeploy.reference.gate import Gate
 from pytest_llmdeploy.reference.metrics import CONTENT_TYPE_LATEST, Metrics
 from pytest_llmdeploy.reference.settings import Settings
+from pytest_llmdeploy.reference.spoiling import slowed, slowness, spoilt
 from pytest_llmdeploy.reference.wire import (
     ChatOrder,
     check_model,
@@ -75,13 +76,14 @@ class Service:
         order = read_chat(data, self._model, self._settings.max_tokens)
         faults = faults_of(request.scope)
         planted = faults.drawn(STREAM_FAULTS if order.stream else PLAIN_FAULTS)
-        items = self._generate(order, planted, faults.value("ttft-factor") or 1.0)
+        ttft_factor, slower = faults.value("ttft-factor") or 1.0, slowness(faults)
+        items = self._generate(order, planted, ttft_factor, slower)
         if order.stream:
             return await stream(items, order, self._model, planted)
         return await whole(items, self._model, planted)
 
     async def _generate(
-        self, order: ChatOrder, planted: Collection[str], ttft_factor: float
+        self, order: ChatOrder, planted: Collection[str], ttft_factor: float, slower: float
     ) -> AsyncGenerator[list[str] | Ending, None]:
         """Yield what the engine yields, measured, and changed by the faults that concern it."""
         empty = "empty-answer" in planted
@@ -90,7 +92,8 @@ class Service:
         clock = time.perf_counter
         begun, waiting = clock(), True
         latest = begun
-        async with aclosing(self._engine.generate(order)) as items:
+        pieces = self._engine.generate(order)
+        async with aclosing(slowed(pieces, slower) if slower > 1 else pieces) as items:
             async for item in items:
                 if isinstance(item, Ending):
                     if empty:
@@ -107,6 +110,8 @@ class Service:
                 elif item:
                     before, latest = latest, clock()
                     self._metrics.inter_token.observe((latest - before) / len(item))
+                if "worse-answers" in planted and not isinstance(item, Ending):
+                    item = spoilt(item)  # noqa: PLW2901
                 yield item
 
     async def embeddings(self, request: Request) -> Response:
@@ -171,9 +176,13 @@ class Service:
             return JsonAnswer({"status": "not-ready"}, 503)
         return JsonAnswer({"status": "ready"})
 
-    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+    async def metrics(self, request: Request) -> Response:
         """Answer GET /metrics in Prometheus' text format."""
-        return Response(self._metrics.render(), headers={"content-type": CONTENT_TYPE_LATEST})
+        page = self._metrics.render()
+        if faults_of(request.scope).value("no-metrics") is not None:
+            lines = page.splitlines(keepends=True)
+            page = b"".join(line for line in lines if b"llm_" not in line)
+        return Response(page, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 def _pack(vector: list[float]) -> str:

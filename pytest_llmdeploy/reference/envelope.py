@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FAULTS = "llmdeploy.faults"
 _LEFT = 499
+_VERSION = b"x-llm-version"
 _log = logging.getLogger("reference")
 
 
@@ -47,9 +48,10 @@ class Envelope:
         self._metrics = metrics
         self._book = faults
         self._headers = [
-            (b"x-llm-version", version.encode()),
+            (_VERSION, version.encode()),
             (b"x-llm-engine", engine.encode()),
         ]
+        self._misnamed = [(_VERSION, version.encode() + b"-wrong"), *self._headers[1:]]
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,13 +61,15 @@ class Envelope:
         begun = time.perf_counter()
         faults = RequestFaults(self._book)
         status = 0
+        misnamed = False
 
         async def send_named(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 nameless = faults.value("no-version-header") is not None
-                message["headers"] = [*message["headers"], *self._headers[nameless:]]
+                names = self._misnamed if misnamed else self._headers
+                message["headers"] = [*message["headers"], *names[nameless:]]
             await send(message)
 
         try:
@@ -74,6 +78,7 @@ class Envelope:
             except FaultError as exc:
                 raise ApiError(400, f"header {HEADER}: {exc}", code="invalid_fault") from exc
             scope[_FAULTS] = faults
+            misnamed = route.startswith("/v1/") and bool(faults.drawn(("wrong-version",)))
             # With an app in the scope, the router raises its 404 and 405 instead of answering.
             scope["app"] = self
             await self._app(scope, receive, send_named)

@@ -13,6 +13,7 @@ from pytest_llmdeploy.reference.answers import ConnectionCutError
 from pytest_llmdeploy.reference.envelope import faults_of
 from pytest_llmdeploy.reference.faults import ARRIVAL, PLANTED_EXIT
 from pytest_llmdeploy.reference.metrics import Metrics
+from pytest_llmdeploy.reference.spoiling import Leak
 from pytest_llmdeploy.reference.wire import ApiError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Gate:
         self._app = app
         self._metrics = metrics
         self._work: set[asyncio.Task[None]] = set()
+        self._leak = Leak()
 
     @property
     def in_flight(self) -> int:
@@ -50,6 +52,7 @@ class Gate:
         book = faults_of(scope).book
         if book.value("crash-after") is not None and not book.within("crash-after"):
             os._exit(PLANTED_EXIT)
+        self._leak.grow(book.value("leak") or 0.0)
         body = await _read(receive)
 
         async def replay() -> Message:
