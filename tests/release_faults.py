@@ -10,7 +10,7 @@ import http.client
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import LockedError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
-from pytest_llmdeploy.ports import Fleet, Traffic, TrafficProgress
+from pytest_llmdeploy.ports import Fleet, RequestOutcome, Traffic, TrafficProgress
 from pytest_llmdeploy.release.blue_green import STEPS
 from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.journal import Journal, read_entries, situation
@@ -175,6 +175,9 @@ class ThreadTraffic:
         ended = len(self._records)
         failed = sum(record["class"] != "ok" for record in self._records) + self.lost_by_plan
         return TrafficProgress(ended, ended, failed)
+
+    def outcomes(self) -> Sequence[RequestOutcome]:
+        raise NotImplementedError("a blue/green release asks for no outcomes")
 
     def finish(self) -> ThreadTraffic:
         self._over.set()
