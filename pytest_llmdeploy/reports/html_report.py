@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from pytest_llmdeploy.reports.html.canary_parts import canaries
 from pytest_llmdeploy.reports.html.load_parts import profile, profile_name
 from pytest_llmdeploy.reports.html.markup import Html, join, tag, text
-from pytest_llmdeploy.reports.html.release_parts import releases
+from pytest_llmdeploy.reports.html.release_parts import Section, releases
 from pytest_llmdeploy.reports.html.run_parts import attention, banner, gates, run_facts, stages
 from pytest_llmdeploy.reports.html.style import CSS
-from pytest_llmdeploy.reports.html.summary import Summary, read_summary
+from pytest_llmdeploy.reports.html.summary import read_summary
 from pytest_llmdeploy.reports.html.svg import HATCH
 from pytest_llmdeploy.reports.result import Event, RunResult
 
@@ -19,12 +20,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-ur
 
 def page(result: RunResult) -> str:
     """Return the page; summaries of load items are read from the run's folder."""
-    profiles = _profiles(result)
-    links = [
-        tag("a", f"Load: {profile_name(summary, items)}", href=f"#{anchor}")
-        for anchor, summary, items in profiles
-    ]
-    sections = [profile(summary, items, anchor) for anchor, summary, items in profiles]
+    found = [*releases(result.output), *canaries(result.output), *_loads(result)]
+    links = [tag("a", each.title, href=f"#{each.anchor}") for each in found]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -39,12 +36,11 @@ def page(result: RunResult) -> str:
     main = tag(
         "main",
         run_facts(result),
-        tag("nav", *links, aria_label="Load profiles") if len(links) > 1 else "",
+        tag("nav", *links, aria_label="Sections") if len(links) > 1 else "",
         stages(result),
         attention(result),
         gates(result),
-        *releases(result.output),
-        *sections,
+        *(each.content for each in found),
     )
     about = (
         f"pytest-llmdeploy {version('pytest-llmdeploy')}; the same run for machines: report.json"
@@ -53,17 +49,19 @@ def page(result: RunResult) -> str:
     return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), text("\n")])
 
 
-def _profiles(result: RunResult) -> list[tuple[str, Summary | str, list[Event]]]:
-    """Return each summary that load items name, read once, with an anchor and the items."""
+def _loads(result: RunResult) -> list[Section]:
+    """Return a section for each summary that load items name, which is read once."""
     named: dict[str, list[Event]] = {}
     for event in result.events:
         name = event["detail"].get("summary")
         if event["stage"] == "load" and isinstance(name, str):
             named.setdefault(name, []).append(event)
-    return [
-        (f"load-{number}", read_summary(result.output, name), items)
-        for number, (name, items) in enumerate(named.items(), 1)
-    ]
+    found = []
+    for number, (name, items) in enumerate(named.items(), 1):
+        anchor, summary = f"load-{number}", read_summary(result.output, name)
+        title = f"Load: {profile_name(summary, items)}"
+        found.append(Section(anchor, title, profile(summary, items, anchor)))
+    return found
 
 
 def write_html(result: RunResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -126,11 +127,16 @@ class CanaryState:
             self.figures.close()
 
     def to_json(self) -> dict[str, Any]:
-        """Return builtins, without times that only this process can read."""
+        """Return builtins; times are seconds since the epoch, which other processes can read."""
+        began = time.time() - time.monotonic()
+        shifts = [asdict(shift) for shift in self.shifts]
+        for shift in shifts:
+            for key in ("at", "converged"):
+                shift[key] = None if shift[key] is None else shift[key] + began
         return {
             "router": self.router.name,
             "config": self.config.model_dump(mode="json"),
             "phases": [phase.to_json() for phase in self.phases],
-            "shifts": [asdict(shift) for shift in self.shifts],
+            "shifts": shifts,
             "looks": str(self.folder / "looks.jsonl"),
         }

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from pytest_llmdeploy.reports.html.axes import linear, rounded
+from pytest_llmdeploy.reports.html.axes import Axis, linear, rounded
 from pytest_llmdeploy.reports.html.markup import Column, Html, badge, facts, join, table, tag
 from pytest_llmdeploy.reports.html.numbers import NONE, moment, seconds, whole
+from pytest_llmdeploy.reports.html.release_result import Back, Requests, Result, Step, results
 from pytest_llmdeploy.reports.html.summary import Marked
 from pytest_llmdeploy.reports.html.svg import Panel, chart, key_area
 from pytest_llmdeploy.reports.html.timeline_chart import event_labels
 
 RECORDS = "records/blue_green"
+ROW = 14
+"""Pixels of a row of labels above a chart."""
 _HEIGHT = 150
-_ROW = 14
 _BANDS = (
-    ("lost", "badarea", "lost"),
+    ("lost", "badarea", "failed or lost"),
     ("old", "oldarea", "answered by the former version"),
     ("new", "newarea", "answered by the new version"),
     ("unknown", "okarea", "answered, by whom is not known"),
@@ -33,116 +34,97 @@ _MOMENTS = {
 }
 
 
-class _Part(BaseModel):
-    """A part of a result; further keys are for machines."""
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page that links lead to."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Step(_Part):
-    """One step."""
-
-    name: str
-    verdict: str
-    reason: str
-    duration: float
-    skipped: bool = False
-    evidence: str | None = None
+    anchor: str
+    title: str
+    content: Html
 
 
-class Back(_Part):
-    """The way back."""
-
-    succeeded: bool
-    reason: str
-    time_to_detect: float | None = None
-    time_to_safe: float | None = None
-    requests_exposed: int | None = None
-    commands: tuple[str, ...] = ()
-
-
-class Requests(_Part):
-    """What became of the requests."""
-
-    n: int = 0
-    lost: int = 0
-    phases: dict[str, dict[str, int]] = {}
-    longest_gap: float = 0.0
-    straddling: dict[str, int] = {}
-    moments: dict[str, float | None] = {}
-    timeline: dict[str, float | list[int]] = {}
-
-
-class Result(_Part):
-    """``result.json`` of a release."""
-
-    success: bool
-    previous_color: str | None
-    new_color: str
-    previous_image: str | None
-    image: str
-    duration: float
-    timestamp: str
-    steps: tuple[Step, ...]
-    error: str | None = None
-    rollback: Back | None = None
-    traffic: Requests = Requests()
-
-
-def releases(output: Path) -> list[Html]:
+def releases(output: Path) -> list[Section]:
     """Return a section for each release of the run, by the results in its folder."""
-    found = sorted((output / RECORDS).glob("*/result.json"), key=lambda path: path.stat().st_mtime)
-    return [_section(path, number) for number, path in enumerate(found, 1)]
+    return [
+        section(f"release-{number}", f"Release: {path.parent.name}", result, _parts)
+        for number, (path, result) in enumerate(results(output / RECORDS), 1)
+    ]
 
 
-def _section(path: Path, number: int) -> Html:
-    name = path.parent.name
-    anchor = f"release-{number}"
-    try:
-        result = Result.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        note = tag("p", f"{path.name} cannot be read: {error}", class_="note")
-        return tag("section", tag("h2", f"Release: {name}"), note, id=anchor)
-    outcome = badge("PASS") if result.success else badge("ROLLED BACK")
-    if not result.success and (result.rollback is None or not result.rollback.succeeded):
-        outcome = badge("FAIL")
-    parts = [
-        tag("h2", f"Release: {name} ", outcome),
+def section(
+    anchor: str, title: str, result: Result | str, parts: Callable[[Result], Sequence[Html]]
+) -> Section:
+    """Return the section of a release: how it ended, then its parts; or why it cannot be shown."""
+    if isinstance(result, str):
+        note = tag("p", result, class_="note")
+        return Section(anchor, title, tag("section", tag("h2", title), note, id=anchor))
+    content = [
+        tag("h2", f"{title} ", outcome(result)),
         tag("p", result.error, class_="note") if result.error else "",
-        _facts(result),
-        _steps(result.steps),
+        *parts(result),
+    ]
+    return Section(anchor, title, tag("section", *content, id=anchor))
+
+
+def outcome(result: Result) -> Html:
+    """Return how the release ended."""
+    if result.success:
+        return badge("PASS")
+    if result.rollback is not None and result.rollback.succeeded:
+        return badge("ROLLED BACK")
+    if result.rollback is None and result.steps[-1:] and result.steps[-1].verdict == "INCONCLUSIVE":
+        return badge("HELD")
+    return badge("FAIL")
+
+
+def _parts(result: Result) -> list[Html]:
+    return [
+        facts(_facts(result)),
+        steps_table(result.steps),
         _chart(result.traffic),
         _phases(result.traffic),
-        _commands(result.rollback),
+        commands(result.rollback),
     ]
-    return tag("section", *parts, id=anchor)
 
 
-def _facts(result: Result) -> Html:
-    traffic, back = result.traffic, result.rollback
-    pairs = [
-        ("Before", f"{result.previous_color or NONE} ({result.previous_image or NONE})"),
-        ("New", f"{result.new_color} ({result.image})"),
-        ("Began", moment(result.timestamp)),
-        ("Duration", seconds(result.duration)),
+def _facts(result: Result) -> list[tuple[str, str]]:
+    traffic = result.traffic
+    return [
+        *versions(result),
         ("Requests", whole(traffic.n)),
         ("Lost", whole(traffic.lost)),
         ("Longest gap", seconds(traffic.longest_gap)),
         ("Open at the switch", whole(sum(traffic.straddling.values()))),
+        *way_back(result.rollback, "the switch"),
     ]
-    if back is not None:
-        told = "done" if back.succeeded else "FAILED"
-        pairs += [("Way back", f"{told}: {back.reason}")]
-        if back.time_to_detect is not None:
-            pairs += [("Failure seen", f"{seconds(back.time_to_detect)} after the switch")]
-        if back.time_to_safe is not None:
-            pairs += [("Safe", f"{seconds(back.time_to_safe)} after the switch")]
-        if back.requests_exposed is not None:
-            pairs += [("Requests exposed", whole(back.requests_exposed))]
-    return facts(pairs)
 
 
-def _steps(steps: Sequence[Step]) -> Html:
+def versions(result: Result) -> list[tuple[str, str]]:
+    """Return from where to where, and when."""
+    return [
+        ("Before", f"{result.previous_color or NONE} ({result.previous_image or NONE})"),
+        ("New", f"{result.new_color} ({result.image})"),
+        ("Began", moment(result.timestamp)),
+        ("Duration", seconds(result.duration)),
+    ]
+
+
+def way_back(back: Back | None, since: str) -> list[tuple[str, str]]:
+    """Return what the way back did and cost; nothing without one."""
+    if back is None:
+        return []
+    pairs = [("Way back", f"{'done' if back.succeeded else 'FAILED'}: {back.reason}")]
+    if back.time_to_detect is not None:
+        pairs += [("Failure seen", f"{seconds(back.time_to_detect)} after {since}")]
+    if back.time_to_safe is not None:
+        pairs += [("Safe", f"{seconds(back.time_to_safe)} after {since}")]
+    if back.requests_exposed is not None:
+        pairs += [("Requests exposed", whole(back.requests_exposed))]
+    return pairs
+
+
+def steps_table(steps: Sequence[Step]) -> Html:
+    """Return a row for each step."""
     columns = (Column("Step"), Column("Outcome"), Column("Took", "n"), Column("Reason", "w"))
     rows = [
         (
@@ -156,41 +138,71 @@ def _steps(steps: Sequence[Step]) -> Html:
     return table(columns, rows, "Steps, in order")
 
 
-def _chart(traffic: Requests) -> Html:
-    """Return the requests over time, by who answered; nothing without any."""
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """Requests per second by who answered, each on top of those before it."""
+
+    span: float
+    """Seconds of one column."""
+    end: float
+    """Seconds since the traffic began."""
+    bands: tuple[tuple[str, str, tuple[float, ...]], ...]
+    """Style, words, and the tops of the columns."""
+
+    def panel(self, x: Axis, height: int, *, top: float, last: bool = True) -> Panel:
+        """Return a panel with the columns."""
+        highest = max(self.bands[-1][2])
+        y = rounded("requests by their end (/s)", highest)
+        panel = Panel(x, y, height, top=top, last=last)
+        for style, words, tops in reversed(self.bands):  # each stands on those before it
+            spans = [(i * self.span, (i + 1) * self.span, top) for i, top in enumerate(tops)]
+            panel.columns(spans, style, words)
+        return panel
+
+    def keys(self) -> list[Html]:
+        """Return the entries of the legend."""
+        return [key_area(style, words) for style, words, _ in self.bands]
+
+
+def stacked(traffic: Requests) -> Stacks | None:
+    """Return the requests over time; None without any."""
     width = traffic.timeline.get("bin")
     rows = {key: row for key, row in traffic.timeline.items() if isinstance(row, list)}
-    if not isinstance(width, float) or not any(rows.values()):
-        return Html()
+    if not isinstance(width, float) or width <= 0 or not any(map(any, rows.values())):
+        return None
     bins = max(map(len, rows.values()))
     step = max(1, -(-bins // 200))
     span = width * step
-    x = linear("time since the traffic began (s)", bins * width)
+    below = [0.0] * -(-bins // step)
+    bands: list[tuple[str, str, tuple[float, ...]]] = []
+    for key, style, words in _BANDS:
+        row = rows.get(key, [])
+        sums = [sum(row[at : at + step]) / span for at in range(0, bins, step)]
+        below = [low + high for low, high in zip(below, sums, strict=True)]
+        if any(sums):
+            bands.append((style, words, tuple(below)))
+    return Stacks(span, bins * width, tuple(bands)) if bands else None
+
+
+def _chart(traffic: Requests) -> Html:
+    """Return the requests over time, by who answered; nothing without any."""
+    stacks = stacked(traffic)
+    if stacks is None:
+        return Html()
+    x = linear("time since the traffic began (s)", stacks.end)
     marks = [
         Marked(at=at, label=_MOMENTS[name])
         for name, at in traffic.moments.items()
         if at is not None and name in _MOMENTS
     ]
     labels, lines = event_labels(sorted(marks, key=lambda each: each.at), x)
-    below = [0.0] * -(-bins // step)
-    stacks: list[tuple[str, str, list[float]]] = []
-    for key, style, words in _BANDS:
-        row = rows.get(key, [])
-        sums = [sum(row[at : at + step]) / span for at in range(0, bins, step)]
-        below = [low + high for low, high in zip(below, sums, strict=True)]
-        if any(sums):
-            stacks.append((style, words, list(below)))
-    y = rounded("requests by their end (/s)", max(below))
-    panel = Panel(x, y, _HEIGHT, top=lines * _ROW)
-    for style, words, tops in reversed(stacks):  # each stands on those before it
-        spans = [(at * span, (at + 1) * span, top) for at, top in enumerate(tops)]
-        panel.columns(spans, style, words)
+    panel = stacks.panel(x, _HEIGHT, top=lines * ROW)
     for mark in marks:
         panel.vertical(mark.at, "event", f"{seconds(mark.at)}: {mark.label}")
     told = "; ".join(f"{seconds(mark.at)} {mark.label}" for mark in marks)
-    about = f"Each column is {seconds(span)}." + (f" Marked: {told}." if told else "")
-    keys = join(key_area(style, words) for style, words, _ in stacks)
+    about = f"Each column is {seconds(stacks.span)}." + (f" Marked: {told}." if told else "")
     content = [*labels, panel.render()]
+    keys = join(stacks.keys())
     return chart("Every request through the release", about, panel.bottom, *content, keys=keys)
 
 
@@ -206,7 +218,8 @@ def _phases(traffic: Requests) -> Html:
     return table(columns, rows, "Requests by the phase in which they were intended")
 
 
-def _commands(back: Back | None) -> Html:
+def commands(back: Back | None) -> Html:
+    """Return what a person has to run where the way back failed."""
     if back is None or not back.commands:
         return Html()
     text = "\n".join(back.commands)

@@ -70,6 +70,9 @@ svg .s1{stroke:var(--s1);stroke-width:2.2}
 svg .s2{stroke:var(--s2);stroke-width:2;stroke-dasharray:6 4}
 svg .s3{stroke:var(--s3);stroke-width:2;stroke-dasharray:2 3}
 svg .want{stroke:var(--ink);stroke-width:1.5;stroke-dasharray:5 3}
+svg .old95{stroke:var(--s1);stroke-width:2.2}svg .old50{stroke:var(--s1);stroke-width:1}
+svg .new95{stroke:var(--s3);stroke-width:2.4;stroke-dasharray:5 3}
+svg .new50{stroke:var(--s3);stroke-width:1.2;stroke-dasharray:5 3}
 svg .okarea{fill:var(--okfill)}svg .oldarea{fill:var(--oldfill)}
 svg .newarea{fill:var(--newfill)}svg .badarea{fill:var(--bad)}
 svg .limit{stroke:var(--bad);stroke-dasharray:2 3;stroke-width:1.5}
@@ -101,7 +104,7 @@ td::before{content:attr(data-label);color:var(--muted);font-size:12.5px}
 td.w,td.f{width:auto}td.n{text-align:left;white-space:normal;grid-column:auto}td:empty{display:none}
 td>*{justify-self:start}td>svg{justify-self:stretch}
 }
-@media (min-width:701px){td code{white-space:nowrap}}
+@media (min-width:701px){td code,td.k{white-space:nowrap}}
 @media print{body{font-size:12px}main,header,footer{max-width:none}
 figure,tr,.banner{break-inside:avoid}h2,h3{break-after:avoid}
 .badge,svg,.banner{-webkit-print-color-adjust:exact;print-color-adjust:exact}}

@@ -63,7 +63,8 @@ class Panel:
             path += f"{'L' if drawing else 'M'}{self._at(x, y)}"
             drawing, alone = True, not drawing
         path += "h.01" if alone else ""
-        self._curves.append(tag("path", tag("title", about), d=path, class_=style))
+        # Numbers alone, however many: as `Html` they are not shortened like a foreign text.
+        self._curves.append(tag("path", tag("title", about), d=Html(path), class_=style))
 
     def columns(self, spans: Sequence[tuple[float, float, float]], style: str, about: str) -> None:
         """Draw a filled outline of columns: (from, to, value)."""
@@ -73,7 +74,8 @@ class Panel:
             for left, right, value in spans
             if value
         )
-        self._behind.append(self._picture([tag("path", tag("title", about), d=path, class_=style)]))
+        outline = tag("path", tag("title", about), d=Html(path), class_=style)
+        self._behind.append(self._picture([outline]))
 
     def stretch(
         self, left: float, right: float, style: str, about: str, bottom: float | None = None
