@@ -165,7 +165,11 @@ class HelmConfig(Section):
     name: str
     """Name of the release."""
     chart: str
-    """Chart: a reference, or a path relative to this file."""
+    """Chart: a reference, its name in `repo`, or a path relative to this file."""
+    repo: str | None = Field(default=None, pattern=r"^(https?|oci|file)://\S+$")
+    """Address of the repository that has the chart; not asked where `chart` is a path."""
+    version: str | None = Field(default=None, pattern=r"^[0-9A-Za-z.+*~^<>=, -]+$")
+    """Version of the chart; default: the newest. Not looked at where `chart` is a path."""
     namespace: str = "default"
     """Namespace; made where it is missing."""
     values: dict[str, Any] = {}
@@ -181,10 +185,13 @@ class KindConfig(Section):
     """Node image; default: $LLMDEPLOY_KIND_IMAGE, or kind's own."""
     config: str | None = None
     """kind's configuration file, relative to this file; the service's port is added to it."""
+    gateway_port: Annotated[int, Field(ge=30000, le=32767)] | None = None
+    """Node port of a gateway (`helm` or `manifests` install it) through which the service is
+    reached, instead of a node port of its own; `manifests` have the route to it."""
     build: dict[str, BuildConfig] = {}
     """Images to build and load into the cluster, by name."""
     load: tuple[str, ...] = ()
-    """Images of this machine to load into the cluster."""
+    """Images to load into the cluster; what this machine has not, the cluster pulls."""
     helm: tuple[HelmConfig, ...] = ()
     """Helm releases to install, in order."""
     manifests: tuple[str, ...] = ()

@@ -48,11 +48,11 @@ class Cluster:
     """File of its own, which nobody else may read."""
     context: str
     host_port: int
-    """Port of this machine that leads to NODE_PORT of the cluster."""
+    """Port of this machine that leads to the service, or to the gateway before it."""
 
     @property
     def url(self) -> str:
-        """Where a Service of NODE_PORT answers on this machine."""
+        """Where the service answers on this machine."""
         return f"http://{LOOPBACK}:{self.host_port}"
 
 
@@ -71,6 +71,7 @@ class KindCluster:
         self._root = root
         self._folder = folder
         self._owner = owner
+        self._node_port = config.gateway_port or NODE_PORT
         self._image = config.image or os.environ.get(IMAGE_VARIABLE)
         self._state = folder / "cluster.json"
         self.kubeconfig = folder / "kubeconfig"
@@ -135,9 +136,9 @@ class KindCluster:
             differences.append(f"its node is {found['State']['Status']}: docker start {node}")
         if self._image is not None and not same_image(self._image, image):
             differences.append(f"its node image is {image}, asked for is {self._image}")
-        port = _host_port(found["HostConfig"].get("PortBindings") or {})
+        port = _host_port(found["HostConfig"].get("PortBindings") or {}, self._node_port)
         if port is None:
-            differences.append(f"no port of this machine leads to its port {NODE_PORT}")
+            differences.append(f"no port of this machine leads to its port {self._node_port}")
         if differences or port is None:
             raise PlatformError(
                 f"cluster {self.name} cannot be used as it is: {'; '.join(differences)}. "
@@ -171,7 +172,7 @@ class KindCluster:
         own = None
         if self._config.config is not None:
             own = read_yaml(self._root / self._config.config, LARGEST_CONFIG).data
-        configuration = with_port(own, free_port())
+        configuration = with_port(own, free_port(), self._node_port)
         file = self._folder / "kind.yaml"
         file.write_text(json.dumps(configuration, indent=1), encoding="utf-8")  # JSON is YAML
         self._new_kubeconfig()
@@ -188,7 +189,7 @@ class KindCluster:
                 self._keep_logs()
             delete(self.name)
             raise
-        port = mapped_port(configuration)
+        port = mapped_port(configuration, self._node_port)
         assert port is not None
         return self._cluster(port)
 
@@ -227,8 +228,8 @@ class KindCluster:
             run(["kind", "export", "logs", str(logs), "--name", self.name], timeout=LOGS_TIMEOUT)
 
 
-def _host_port(bindings: dict[str, Any]) -> int | None:
-    for binding in bindings.get(f"{NODE_PORT}/tcp") or []:
+def _host_port(bindings: dict[str, Any], node_port: int) -> int | None:
+    for binding in bindings.get(f"{node_port}/tcp") or []:
         if binding.get("HostPort"):
             return int(binding["HostPort"])
     return None

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 NODE_PORT = 30081
-"""Port of the service on every node of a cluster."""
+"""Port of the service on every node of a cluster, where no gateway leads to it."""
 LOOPBACK = "127.0.0.1"
 
 
-def with_port(own: Mapping[str, Any] | None, host_port: int) -> dict[str, Any]:
-    """Return the configuration in which `host_port` of this machine leads to NODE_PORT.
+def with_port(
+    own: Mapping[str, Any] | None, host_port: int, node_port: int = NODE_PORT
+) -> dict[str, Any]:
+    """Return the configuration in which `host_port` of this machine leads to `node_port`.
 
-    A mapping to NODE_PORT that the user wrote stays as it is; see `mapped_port`.
+    A mapping to that port that the user wrote stays as it is; see `mapped_port`.
     """
     result: dict[str, Any] = copy.deepcopy(dict(own or {}))
     result.setdefault("kind", "Cluster")
@@ -22,9 +24,9 @@ def with_port(own: Mapping[str, Any] | None, host_port: int) -> dict[str, Any]:
     nodes = result.setdefault("nodes", [])
     if not nodes:
         nodes.append({"role": "control-plane"})
-    if mapped_port(result) is None:
+    if mapped_port(result, node_port) is None:
         mapping = {
-            "containerPort": NODE_PORT,
+            "containerPort": node_port,
             "hostPort": host_port,
             "listenAddress": LOOPBACK,
             "protocol": "TCP",
@@ -33,11 +35,11 @@ def with_port(own: Mapping[str, Any] | None, host_port: int) -> dict[str, Any]:
     return result
 
 
-def mapped_port(configuration: Mapping[str, Any]) -> int | None:
-    """Return this machine's port that leads to NODE_PORT; None where none does."""
+def mapped_port(configuration: Mapping[str, Any], node_port: int = NODE_PORT) -> int | None:
+    """Return this machine's port that leads to `node_port`; None where none does."""
     for node in configuration.get("nodes") or []:
         for mapping in node.get("extraPortMappings") or []:
-            if mapping.get("containerPort") == NODE_PORT and mapping.get("hostPort"):
+            if mapping.get("containerPort") == node_port and mapping.get("hostPort"):
                 return int(mapping["hostPort"])
     return None
 

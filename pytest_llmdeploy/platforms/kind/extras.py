@@ -26,9 +26,7 @@ def install(
     require_helm()
     values = folder / f"values-{release.name}.json"
     values.write_text(json.dumps(release.values), encoding="utf-8")
-    local = root / release.chart
-    chart = str(local) if local.exists() else release.chart
-    argv = ["helm", "upgrade", "--install", release.name, chart]
+    argv = ["helm", "upgrade", "--install", release.name, *chart_arguments(release, root)]
     argv += ["--namespace", release.namespace, "--create-namespace", "--values", str(values)]
     argv += ["--kubeconfig", cluster.kubeconfig, "--kube-context", cluster.context]
     argv += ["--wait", "--timeout", f"{timeout:.0f}s"]
@@ -39,6 +37,19 @@ def install(
         folder=root,
         variables={"KUBECACHEDIR": str(folder / "cache")},  # else it is in ~/.kube
     )
+
+
+def chart_arguments(release: HelmConfig, root: Path) -> list[str]:
+    """Return how helm is told which chart; a bare name is in `repo`, where there is one."""
+    local = root / release.chart
+    if local.exists() and (release.repo is None or "/" in release.chart):
+        return [str(local)]
+    chosen = [release.chart]
+    if release.repo is not None:
+        chosen += ["--repo", release.repo]
+    if release.version is not None:
+        chosen += ["--version", release.version]
+    return chosen
 
 
 def apply_file(api: Api, path: Path, namespace: str) -> None:

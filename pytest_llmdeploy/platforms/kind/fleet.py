@@ -24,12 +24,16 @@ from pytest_llmdeploy.platforms.kubernetes.transport import (
 )
 from pytest_llmdeploy.ports import BLUE, Finding, Service
 from pytest_llmdeploy.redaction import Redactor
-from pytest_llmdeploy.waiting import wait_until
+from pytest_llmdeploy.untrusted import one_line
+from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 
 ANSWER_TIMEOUT = 30.0
 """Seconds until a new cluster's node port answers: kube-proxy is up a moment after the node."""
+GATEWAY_TIMEOUT = 60.0
+"""Seconds until the gateway leads to the stable version, which is up by then."""
 ACCOUNT_TIMEOUT = 30.0
 LOCK_MARGIN = 120.0
+OK = 200
 
 
 class KindFleet(KubernetesFleet):
@@ -57,6 +61,7 @@ class KindFleet(KubernetesFleet):
         self._kind = environment.kind or KindConfig()
         self._folder = folder
         self._stable_image = environment.stable_image
+        self._ready_path = environment.ready_path
         self._cluster = KindCluster(
             run_id=run_id, config=self._kind, root=root, folder=folder, owner=owner
         )
@@ -70,7 +75,7 @@ class KindFleet(KubernetesFleet):
             "service": service,
             "root": root,
             "redact": redact,
-            "node_port": NODE_PORT,
+            "node_port": NODE_PORT if self._kind.gateway_port is None else None,
         }
         super().__init__(**self._common, transport=LateTransport(self._provide))
 
@@ -80,7 +85,7 @@ class KindFleet(KubernetesFleet):
         return self._cluster.ensure()
 
     def entry(self) -> Service:
-        """Return the service as this machine reaches it, through the node port."""
+        """Return the service as this machine reaches it, through its node port or the gateway's."""
         url = self.cluster().url
         return ExistingPlatform(url, self._service_config, self._root).service()
 
@@ -123,9 +128,9 @@ class KindFleet(KubernetesFleet):
     def _furnish(self, cluster: Cluster, api: Api) -> None:
         for image, config in self._kind.build.items():
             images.build(image, config, self._root, self._kind.build_timeout)
-        wanted = [*self._kind.build, *self._kind.load]
-        if images.image_id(self._stable_image) is not None:
-            wanted.append(self._stable_image)
+        wanted = list(self._kind.build)
+        may_be_pulled = [*self._kind.load, self._stable_image]
+        wanted += [image for image in may_be_pulled if images.image_id(image) is not None]
         self._load(list(dict.fromkeys(wanted)), cluster.name)
         _ensure_namespace(api, self._names.namespace)
         for release in self._kind.helm:
@@ -151,7 +156,10 @@ class KindFleet(KubernetesFleet):
         what = f"the stable version ({self._stable_image}) should be up"
         wait_until(is_up, what=what, timeout=timeout, setting=setting, interval=0.2)
         fleet.switch(None, BLUE)
-        _wait_for_answer(cluster.url)
+        if self._kind.gateway_port is None:
+            _wait_for_answer(cluster.url)
+        else:
+            _wait_for_gateway(cluster.url + self._ready_path)
 
     def _load_if_here(self, image: str) -> Sequence[Finding]:
         """Load an image that this machine's Docker has; what it has not, the cluster pulls."""
@@ -195,3 +203,29 @@ def _wait_for_answer(url: str) -> None:
 
     what = f"the node port should answer at {url}"
     wait_until(answers, what=what, timeout=ANSWER_TIMEOUT, setting="fixed", interval=0.05)
+
+
+def _wait_for_gateway(url: str) -> None:
+    """Wait until the gateway leads to a version that is ready; raise with what it says instead."""
+    import httpx
+
+    said = "nothing"
+
+    def leads() -> bool:
+        nonlocal said
+        try:
+            answer = httpx.get(url, timeout=2.0, trust_env=False)
+        except httpx.HTTPError as error:
+            said = one_line(str(error) or type(error).__name__)
+            return False
+        said = f"status {answer.status_code}"
+        return answer.status_code == OK
+
+    what = f"the gateway should lead to the stable version at {url}"
+    try:
+        wait_until(leads, what=what, timeout=GATEWAY_TIMEOUT, setting="fixed", interval=0.1)
+    except WaitTimeoutError as error:
+        raise PlatformError(
+            f"{error}; its last answer was: {said}. Is kind.gateway_port the gateway's node port, "
+            "and is there a route to the Service in kind.manifests?"
+        ) from error

@@ -29,9 +29,11 @@ from pytest_llmdeploy.platforms.kubernetes.pods import (
 )
 from pytest_llmdeploy.platforms.kubernetes.portforward import forwarded
 from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, autoscaler_targets, examine
+from pytest_llmdeploy.platforms.kubernetes.reach import reached
 from pytest_llmdeploy.platforms.kubernetes.refusals import TakenError, UnclearError
 from pytest_llmdeploy.platforms.kubernetes.rollout import Seen, judge
 from pytest_llmdeploy.platforms.kubernetes.routing.choosing import choose
+from pytest_llmdeploy.platforms.kubernetes.routing.replicas import Scaling
 from pytest_llmdeploy.platforms.kubernetes.routing.site import Site
 from pytest_llmdeploy.platforms.kubernetes.traffic import Traffic
 from pytest_llmdeploy.platforms.kubernetes.transport import (
@@ -188,8 +190,20 @@ class KubernetesFleet:
                 kubectl=self._kubectl,
                 check_lock=self.lock.check,
                 clock=self._clock,
-            )
+            ),
+            Scaling(
+                fleet=self,
+                traffic=self._traffic,
+                ready=self._require_ready,
+                full=self._config.replicas,
+                timeout=self._config.rollout_timeout,
+                autoscaled=self._autoscaled,
+            ),
         )
+
+    def reach(self, namespace: str, service: str, port: int) -> AbstractContextManager[str]:
+        """Lead to a port of any Service in the cluster, by one of its ready pods."""
+        return reached(self._api, Names(namespace, service), port)
 
     def switch(self, old: str | None, new: str) -> None:
         """Let the Service lead to `new`, provided that it leads to `old` now."""
@@ -322,7 +336,7 @@ class KubernetesFleet:
             )
 
     def _require_no_traffic(self, color: str) -> None:
-        if self.color() == color:
+        if self._traffic.leads_to(color):
             raise ConflictError(
                 f"Service {self._names.service} leads to {color}: its replicas are not removed"
             )

@@ -16,6 +16,7 @@ _PATH = re.compile(
     r"(?:/api/v1|/apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?"
     r"/(?P<kind>[a-z]+)(?:/(?P<name>[^/]+))?(?:/.*)?"
 )
+_STRICT = "strict decoding error"
 _HINTS = {
     401: "the credentials of the kubeconfig's context are not accepted: log in again",
     403: "grant the missing rights; deploy/kubernetes/rbac.yaml has all that a release needs",
@@ -66,7 +67,8 @@ def refusal(method: str, path: str, answer: Answer) -> PlatformError:
     """Return the error for an answer that is no success."""
     status = _status(answer)
     reason = str(status.get("reason") or answer.status)
-    message = one_line(str(status.get("message") or answer.body[:400].decode("utf-8", "replace")))
+    said = str(status.get("message") or answer.body[:400].decode("utf-8", "replace"))
+    message = one_line(said[max(0, said.find(_STRICT)) :])  # it follows the whole object
     text = f"{method} {named(path)}: {answer.status} {reason}: {message}"
     if answer.status == 409:
         causes = (status.get("details") or {}).get("causes") or []

@@ -38,6 +38,8 @@ class Traffic:
         self._config = config
         self._node_port = node_port
         self._clock = clock
+        self._opened = False
+        """We let the Service select both colours, for the time of a canary."""
 
     def service(self) -> Object | None:
         """Return the Service; None where there is none."""
@@ -47,17 +49,56 @@ class Traffic:
         """Return the colour that the selector names; None where it names none of ours."""
         return _color(self.service())
 
+    def leads_to(self, color: str) -> bool:
+        """Return whether the Service selects a colour's pods, alone or with the other's."""
+        found = snapshot.selector(self.service())
+        return bool(found) and found.get(COLOR, color) == color
+
+    def open(self, old: str) -> None:
+        """Let the Service lead to both colours if it leads to `old`, or to both by us already."""
+        for _ in range(ATTEMPTS):
+            service = self.service()
+            if self._is_open(service):
+                return
+            if service is None or _color(service) != old:
+                raise self._conflict(service, old)
+            at = f"/spec/selector/{COLOR}"
+            operations = [{"op": "test", "path": at, "value": old}, {"op": "remove", "path": at}]
+            self._opened = True  # before the request: its answer may be lost
+            try:
+                self._api.patch(self._names.service_path(), operations, repeat=False)
+            except UnclearError:
+                self._clock.sleep(PAUSE)
+                continue
+            except (TakenError, RefusedError) as error:
+                self._opened = False
+                now = self.service()
+                if snapshot.selector(now) == snapshot.selector(service):
+                    raise  # refused for another reason than the test
+                raise self._conflict(now, old) from error
+            return
+        raise PlatformError(
+            f"the API server does not tell whether Service {self._names.service} leads to both"
+        )
+
+    def _is_open(self, service: Object | None) -> bool:
+        found = snapshot.selector(service)
+        return self._opened and bool(found) and COLOR not in found
+
     def switch(self, old: str | None, new: str, ready: Ready) -> None:
         """Let the Service lead to `new` if it leads to `old`; raise ConflictError otherwise.
 
-        The test and the change are one request. Where its answer is lost, the Service tells
-        whether it was done.
+        To lead to both colours counts as leading to `old`, where that is by our `open`. The test
+        and the change are one request. Where its answer is lost, the Service tells whether it was
+        done.
         """
         for _ in range(ATTEMPTS):
             service = self.service()
             present = _color(service)
             if present == new:
                 return  # done by an attempt whose answer was lost, or before
+            if self._is_open(service):
+                old = None
             if present != old:
                 raise self._conflict(service, old)
             if service is None:
