@@ -100,10 +100,13 @@ def _compared(finding: Finding) -> str:
 
 
 def deciding(phase: Phase) -> Sequence[Finding]:
-    """Return the findings that gave the phase its verdict; of those that passed, the closest."""
+    """Return the findings that gave the phase its verdict; of those that passed, the closest.
+
+    Comparisons come first: they tell how many requests would do.
+    """
     alike = [each for each in phase.findings if each.verdict == phase.verdict]
     if phase.verdict != "PASS":
-        return alike
+        return sorted(alike, key=lambda each: each.rule != "compare")
     known = [each for each in alike if use_of_limit(each) is not None]
     return sorted(known, key=lambda each: use_of_limit(each) or 0.0, reverse=True)[:1]
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from pytest_llmdeploy.reports.canary_record import phase_of
+from pytest_llmdeploy.reports.canary_words import requests, what_decided
 from pytest_llmdeploy.reports.result import RunResult, gate_name, is_gate
 from pytest_llmdeploy.verdicts import Verdict
 
@@ -30,11 +32,18 @@ def _append(path: str, text: str) -> None:
 
 
 def step_summary(result: RunResult) -> str:
-    """Return the summary page: the verdict, the stages, then what needs attention."""
+    """Return the summary page: the verdict, gates, phases of canaries, what needs attention."""
     lines = [f"## llmdeploy: {result.verdict}", ""]
     if result.gates:
         lines += ["| gate | verdict | reason |", "|---|---|---|"]
         lines += [_row(gate_name(gate), gate["verdict"], gate["reason"]) for gate in result.gates]
+        lines.append("")
+    phases = [phase for event in result.events if (phase := phase_of(event)) is not None]
+    if phases:
+        lines += ["| canary | verdict | requests | what decided |", "|---|---|---|---|"]
+        lines += [
+            _row(each.name, each.verdict, requests(each), what_decided(each)) for each in phases
+        ]
         lines.append("")
     passed = {gate["gate"] for gate in result.gates if gate["verdict"] == Verdict.PASS}
     bad = [

@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_llmdeploy.config.text import display_path
+from pytest_llmdeploy.reports.canary_record import Phase, phase_of
+from pytest_llmdeploy.reports.canary_words import requests, what_decided
 from pytest_llmdeploy.reports.result import Event, RunResult, counts, deciding, gate_name, is_gate
 from pytest_llmdeploy.verdicts import Verdict, worst
 
@@ -96,9 +98,15 @@ def _stages(result: RunResult) -> Table:
             verdict = worst(Verdict(event["verdict"]) for event in events)
             table.add_row(Text(stage), _styled(verdict), Text(numbers))
             for event in events:
-                if event["name"] in RELEASE_ENDS:
+                if (phase := phase_of(event)) is not None:
+                    table.add_row(Text(f"  {phase.name}"), _verdict(event), _phase(phase))
+                elif event["name"] in RELEASE_ENDS:
                     table.add_row(Text(""), Text(""), Text(_first_line(event)))
     return table
+
+
+def _phase(phase: Phase) -> Text:
+    return Text(_shortened(f"{requests(phase)}: {what_decided(phase)}"))
 
 
 def _attention(events: Sequence[Event]) -> Group:
@@ -119,8 +127,11 @@ def _attention(events: Sequence[Event]) -> Group:
 
 def _first_line(event: Event) -> str:
     """Return the reason's first line, shortened."""
-    first = str(event["reason"]).partition("\n")[0]
-    return first if len(first) <= LONGEST_REASON else first[: LONGEST_REASON - 1] + "…"
+    return _shortened(str(event["reason"]).partition("\n")[0])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 1] + "…"
 
 
 def _verdict(event: Event) -> Text:

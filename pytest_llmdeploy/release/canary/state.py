@@ -14,6 +14,7 @@ from pytest_llmdeploy.ports import MetricsSource, RequestOutcome, Router, Subjec
 
 FORMAT = 1
 """Of what is kept for `llmdeploy rejudge`."""
+_PRIVATE: Any = {"metrics": True, "router": {"header_value"}}
 
 
 class ClientFigures(MetricsSource, Protocol):
@@ -127,7 +128,10 @@ class CanaryState:
             self.figures.close()
 
     def to_json(self) -> dict[str, Any]:
-        """Return builtins; times are seconds since the epoch, which other processes can read."""
+        """Return builtins; times are seconds since the epoch, which other processes can read.
+
+        Of the settings those are left out that may hold secrets and decide nothing.
+        """
         began = time.time() - time.monotonic()
         shifts = [asdict(shift) for shift in self.shifts]
         for shift in shifts:
@@ -135,7 +139,7 @@ class CanaryState:
                 shift[key] = None if shift[key] is None else shift[key] + began
         return {
             "router": self.router.name,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude=_PRIVATE),
             "phases": [phase.to_json() for phase in self.phases],
             "shifts": shifts,
             "looks": str(self.folder / "looks.jsonl"),

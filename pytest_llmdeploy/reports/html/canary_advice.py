@@ -69,8 +69,7 @@ def _by_phase(result: Result, phase: Phase) -> str:
     found = deciding(phase)
     if not found:
         return f"look at {phase.name}: {phase.reason}"
-    # A comparison tells how many requests would do; prefer it.
-    each = next((each for each in found if each.rule == "compare"), found[0])
+    each = found[0]
     where = f"{each.signal} ({each.rule}) at {phase.name}"
     if phase.verdict == "FAIL":
         return f"mend {result.image} before it is tried again: {where} decided. {_otherwise(each)}"

@@ -76,8 +76,8 @@ class Column:
 
     head: str
     kind: str = ""
-    """``n`` for numbers, ``k`` for what stays on a line, ``w`` for what takes the rest of the width,
-    ``f`` for what takes a quarter."""
+    """``n`` for numbers, ``k`` for what stays on a line, ``w`` for what takes the rest of the
+    width, ``f`` for what takes a quarter."""
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str]], caption: str) -> Html:
