@@ -17,7 +17,7 @@ from pytest_llmdeploy.verdicts.sequences import Distribution, check_quantile
 from pytest_llmdeploy.verdicts.sequential import check_alpha
 
 _STEPS = 50
-_LEVELS = 48
+_LEVELS = 32
 """Ranks of the stable version that are tried; fewer give wider bounds, never wrong ones."""
 _Log = Callable[[float], float]
 
@@ -129,13 +129,15 @@ def ratio_bounds(
     middle_stable, middle_canary = round(q * n_stable), round(q * n_canary)
     most = math.log(2 / alpha)
     least = most - log_canary(middle_canary)
-    low, high = math.inf, 0.0
+    # The more the stable version's rank costs, the nearer to its middle is the canary's.
+    low, high, rank = math.inf, 0.0, n_canary
     for outer, cheapest in _levels(log_stable, middle_stable, 0, least):
-        rank = _last(log_canary, middle_canary, n_canary, most - _softplus(log_stable(cheapest)))
+        rank = _last(log_canary, middle_canary, rank, most - _softplus(log_stable(cheapest)))
         below = stable.lower(outer / factor)
         high = max(high, canary.upper((rank + 1) / factor) / below if below else math.inf)
+    rank = 0
     for outer, cheapest in _levels(log_stable, middle_stable, n_stable, least):
-        rank = _last(log_canary, middle_canary, 0, most - _softplus(log_stable(cheapest)))
+        rank = _last(log_canary, middle_canary, rank, most - _softplus(log_stable(cheapest)))
         low = min(low, canary.lower(rank / factor) / stable.upper((outer + 1) / factor))
     return low, high if math.isfinite(high) else None
 
