@@ -6,8 +6,7 @@ user's own are evaluated by the Prometheus, at the end of the span that is asked
 
 from __future__ import annotations
 
-import math
-from collections import Counter, OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from pytest_llmdeploy.config.canary import PrometheusConfig
 from pytest_llmdeploy.errors import ConfigError, NoDataError, NotMeasuredError, Problem
 from pytest_llmdeploy.metrics import templates
-from pytest_llmdeploy.metrics.history import History, Key
+from pytest_llmdeploy.metrics.history import History
 from pytest_llmdeploy.metrics.limits import Limits
 from pytest_llmdeploy.metrics.presets import (
     INFO,
@@ -28,14 +27,19 @@ from pytest_llmdeploy.metrics.presets import (
     subject_matches,
 )
 from pytest_llmdeploy.metrics.prometheus_api import Api
+from pytest_llmdeploy.metrics.prometheus_series import (
+    Series,
+    counted_twice,
+    history_of,
+    scraped,
+    target_of,
+)
 from pytest_llmdeploy.metrics.sampled import Found, SampledSource, finite
 from pytest_llmdeploy.ports import Reading, Subject
 
 _KEPT = 64
 """Answers that are kept, for signals of one span that need the same samples."""
 _AGES = "llmdeploy_selector"
-
-Series = Mapping[str, Any]
 
 
 class PrometheusSource(SampledSource):
@@ -228,55 +232,20 @@ class PrometheusSource(SampledSource):
     ) -> dict[str, History]:
         targets: dict[str, list[Series]] = defaultdict(list)
         for series in found:
-            targets[_target(series["metric"])].append(series)
-        ups: dict[str, list[float]] = defaultdict(list)
+            targets[target_of(series["metric"])].append(series)
+        ups: dict[str, list[Series]] = defaultdict(list)
         instances = sorted({quoted(i) for one in found if (i := one["metric"].get("instance"))})
         if instances and not gauge:
-            for series in self._samples(
-                f"up{{{Match('instance', '|'.join(instances)).promql()}}}", window, until
-            ):
-                times = [at for at, value in series["values"] if value == "1"]
-                ups[_target(series["metric"])] += times
+            selector = f"up{{{Match('instance', '|'.join(instances)).promql()}}}"
+            for series in self._samples(selector, window, until):
+                ups[target_of(series["metric"])].append(series)
+        if twice := counted_twice(found, ups):
+            raise NotMeasuredError(f"prometheus: {name}: {twice}")
         gauges = (name,) if gauge else ()
         return {
-            target: history_of(series, ups.get(target, ()), gauges)
+            target: history_of(series, scraped(ups.get(target, ())), gauges)
             for target, series in targets.items()
         }
-
-
-def history_of(
-    found: Sequence[Series], ups: Sequence[float], gauges: Sequence[str] = ()
-) -> History:
-    """Return one target's scrapes, from its series; `ups` are the times at which it was scraped.
-
-    A series began at 0 where its first sample is one of a scrape, and the target had been scraped
-    before. Where samples of a target come at times of their own, nobody knows, and its first
-    sample is what it began with.
-    """
-    points: dict[Key, list[tuple[float, float]]] = {}
-    for series in found:
-        labels = dict(series["metric"])
-        key = (labels.pop("__name__", ""), tuple(sorted(labels.items())))
-        points[key] = [(at, float(value)) for at, value in series["values"]]
-    scrapes = Counter(ups)
-    for values in points.values():
-        scrapes.update(at for at, _ in values)
-    at_time: dict[float, dict[Key, float]] = {at: {} for at in sorted(scrapes)}
-    earliest = min(at_time)
-    for key, values in points.items():
-        first, value = values[0]
-        if first > earliest and scrapes[first] < 2 and math.isfinite(value):
-            at_time[earliest][key] = value
-        for at, value in values:
-            at_time[at][key] = value
-    history = History(gauges)
-    for at, taken in at_time.items():
-        history.add(at, taken)
-    return history
-
-
-def _target(labels: Mapping[str, str]) -> str:
-    return f"{labels.get('job', '')} {labels.get('instance', '')}".strip()
 
 
 def _number(text: Any, query: str) -> float:

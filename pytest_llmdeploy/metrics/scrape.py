@@ -1,7 +1,7 @@
 """Scraping without a Prometheus: each replica's metrics, or a proxy's, at each look.
 
-Only the lines of the preset's metrics are read and kept. A replica's connection stays open from
-one look to the next: opening a port-forward for each would cost more than what is read.
+Only the lines of the preset's metrics are read and kept. The way to a replica stays open from one
+look to the next: opening a port-forward for each would cost more than what is read.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ LARGEST = 16 << 20
 """Bytes of one scrape; a gateway's Envoy with some thousand clusters has less."""
 TIMEOUT = 3.0
 """Seconds for one scrape."""
+KEEP_ALIVE = 2.0
+"""Seconds: shorter than servers keep idle connections (uvicorn 5 s), so that none meets its end."""
 ENVOY_PATH = "/stats/prometheus"
 _HEADERS = {"accept": "text/plain;version=0.0.4", "user-agent": "pytest-llmdeploy"}
 
@@ -52,7 +54,12 @@ class _Target:
             if self._client is None:
                 address = self._stack.enter_context(self._open())
                 self._client = self._stack.enter_context(
-                    httpx.Client(base_url=address, timeout=TIMEOUT, trust_env=False)
+                    httpx.Client(
+                        base_url=address,
+                        timeout=TIMEOUT,
+                        trust_env=False,
+                        limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE),
+                    )
                 )
             when, text = clock(), self._text(self._client)
             self.history.add(when, dict(read_text(text, _names(preset))))

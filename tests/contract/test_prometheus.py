@@ -69,7 +69,7 @@ class Watched:
         self.url = url
         self.exposition = exposition
         self._targets = targets
-        self._free = iter(range(PODS))
+        self._free = iter(range(PODS - 1))
         self._markers = itertools.count(1)
 
     def pod(self) -> str:
@@ -138,6 +138,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "global": {"scrape_interval": f"{int(INTERVAL * 1000)}ms", "scrape_timeout": "200ms"},
         "scrape_configs": [
             {"job_name": "pods", "static_configs": pods},
+            # The last pod is scraped by another job, too.
+            {"job_name": "again", "static_configs": pods[-1:]},
             {"job_name": "more", "file_sd_configs": [{"files": [str(more)]}]},
         ],
     }
@@ -254,6 +256,19 @@ def test_a_replica_that_is_gone_still_counts(watched: Watched) -> None:
     del watched.exposition.pages[pods[0]]
     wait_until(lambda: not watched.ask(f'llm_requests_total{{pod="{pods[0]}"}}'))
     assert source.tally(subject(pods[1]), since, time.time()).requests == 20
+
+
+def test_a_replica_that_two_jobs_scrape_is_not_counted_twice(watched: Watched) -> None:
+    pod, source = f"green-{PODS - 1}", watched.source()
+    watched.expose(pod, requests(c200=0))
+    since = time.time()
+    watched.expose(pod, requests(c200=10))
+    with pytest.raises(NotMeasuredError) as raised:
+        source.tally(subject(pod), since, time.time())
+    assert str(raised.value) == (
+        f"prometheus: llm_requests_total: {pod} is scraped by two jobs, 'again {pod}' and 'pods "
+        f"{pod}', so that its requests would count twice: let one of them do it"
+    )
 
 
 def test_quantiles_are_those_of_histogram_quantile(watched: Watched) -> None:

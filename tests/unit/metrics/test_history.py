@@ -9,7 +9,7 @@ import pytest
 from pytest_llmdeploy.metrics import history
 from pytest_llmdeploy.metrics.buckets import from_cumulative, from_histogram, quantile
 from pytest_llmdeploy.metrics.history import History, Key
-from pytest_llmdeploy.metrics.prometheus import history_of
+from pytest_llmdeploy.metrics.prometheus_series import counted_twice, history_of
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
 A: Key = ("requests", (("code", "200"),))
@@ -146,3 +146,33 @@ def test_a_histogram_as_buckets() -> None:
     assert sum(count for _, count in buckets) == 1000
     assert list(buckets) == sorted(buckets)
     assert quantile(buckets, 0.95) == pytest.approx(0.95, rel=0.002)
+
+
+def labelled(*times: float, **labels: str) -> dict[str, object]:
+    return {"metric": labels, "values": [[at, "1"] for at in times]}
+
+
+def test_what_would_be_counted_twice() -> None:
+    one = labelled(0, 15, 30, job="a", instance="1.2.3.4:80", pod="g-1", code="200")
+    same = labelled(0, 15, 30, job="a", instance="1.2.3.4:80", pod="g-1", code="500")
+    assert counted_twice([one, same], {}) is None
+    # A pod of the same name that came after: its address is another.
+    later = labelled(45, 60, job="a", instance="1.2.3.5:80", pod="g-1", code="200")
+    assert counted_twice([one, same, later], {}) is None
+    beside = labelled(10, 25, job="b", instance="1.2.3.4:8080", pod="g-1", code="200")
+    assert str(counted_twice([one, beside], {})).startswith(
+        "g-1 is scraped by two jobs, 'a 1.2.3.4:80' and 'b 1.2.3.4:8080', so that its requests "
+    )
+
+
+def test_two_prometheis_behind_one_address() -> None:
+    target = {"job": "a", "instance": "i"}
+    found = [labelled(0, 15, **target, replica=name) for name in ("p-0", "p-1")]
+    ups = {"a i": [labelled(0, 15, **target, replica=name) for name in ("p-0", "p-1")]}
+    assert counted_twice(found, ups) == (
+        "'a i' is there several times, by replica, so that its requests would count twice: give "
+        "an address that leaves duplicates out"
+    )
+    assert counted_twice(found[:1], ups) is None
+    # Labels that the metric itself has say nothing about duplicates.
+    assert counted_twice(found, {"a i": [labelled(0, **target)]}) is None
