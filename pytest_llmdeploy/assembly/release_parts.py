@@ -39,6 +39,8 @@ class Stage:
     """What a release sends."""
 
     traffic: TrafficConfig
+    rate: float
+    """Arrivals per second."""
     known_duration: float
     """Seconds for which it surely is sent; a protected environment must allow so much."""
     longest: float
@@ -47,15 +49,24 @@ class Stage:
     @classmethod
     def blue_green(cls, config: BlueGreenConfig) -> Stage:
         """Return what a blue/green release sends."""
-        return cls(config.traffic, config.watch_duration, LONGEST_RELEASE)
+        rate = _rate(config.traffic, config.watch_duration)
+        return cls(config.traffic, rate, config.watch_duration, LONGEST_RELEASE)
 
     @classmethod
-    def canary(cls, config: CanaryConfig, traffic: TrafficConfig) -> Stage:
+    def canary(cls, config: CanaryConfig, blue_green: BlueGreenConfig) -> Stage:
         """Return what a canary sends."""
+        traffic = config.traffic or blue_green.traffic
         phases = config.phases
         waits = sum(phase.approve is not None for phase in phases) * config.approve_timeout
         longest = LONGEST_RELEASE + waits + sum(phase.longest for phase in phases)
-        return cls(config.traffic or traffic, sum(phase.duration for phase in phases), longest)
+        known = sum(phase.duration for phase in phases)
+        return cls(traffic, _rate(traffic, blue_green.watch_duration), known, longest)
+
+
+def _rate(traffic: TrafficConfig, watch_duration: float) -> float:
+    """Return the arrivals per second; where the file gives none, what max_loss needs."""
+    # 0 of n lost rules out a share of 3/n at 95 %; a margin, for some fall outside the watch.
+    return traffic.rate or math.ceil(3.2 / traffic.max_loss / watch_duration * 10) / 10
 
 
 def holder() -> str:
@@ -129,8 +140,7 @@ def release_traffic(
     stage = stage or Stage.blue_green(blue_green_config(loaded))
     wanted = stage.traffic
     check_host(url, loaded.environment_name, loaded.environment)
-    # 0 of n lost rules out a share of 3/n at 95 %; a margin, for some fall outside the watch.
-    rate = wanted.rate or math.ceil(3.2 / wanted.max_loss / stage.known_duration * 10) / 10
+    rate = stage.rate
     target = load_target(loaded, service_at(loaded, url))
     header = target.version_header or REFERENCE_VERSION_HEADER
     spec = TrafficSpec(

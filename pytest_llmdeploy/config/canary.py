@@ -107,8 +107,11 @@ class CompareConfig(Section):
     min_requests: int = Field(default=50, ge=1)
     """Requests of each version in a phase below which nothing passes."""
     promote_on: Literal["non-inferior", "no-regression"] = "non-inferior"
-    """What a phase must show: that the version is no worse by more than that, or only that nothing
-    says it is."""
+    """What must be shown before the version gets all traffic: that it is no worse by more than
+    that, or only that nothing says it is."""
+    prove_from: Weight | None = None
+    """Weight from which on a phase must show it; phases below need `min_requests` and nothing that
+    says it is worse. Default: the largest weight below 100."""
 
     @property
     def signals(self) -> dict[str, float]:
@@ -290,6 +293,12 @@ class CanaryConfig(Section):
         return self
 
     @property
+    def prove_from(self) -> int:
+        """Return the weight from which on it must be shown that the version is no worse."""
+        below = [phase.weight for phase in self.phases if phase.weight < 100]
+        return self.compare.prove_from or max(below, default=1)
+
+    @property
     def alpha_each(self) -> float:
         """Return the part of alpha that each comparison of each phase has (Bonferroni)."""
         compared = sum(phase.weight < 100 for phase in self.phases)
@@ -302,4 +311,5 @@ def one_shift(config: CanaryConfig, weight: int, duration: float | None) -> Cana
     phase: dict[str, Any] = {"weight": weight, "duration": duration or 300.0}
     if duration is None and known is not None:
         phase = known.model_dump()
-    return config.model_copy(update={"phases": (PhaseConfig(**phase),)})
+    compare = config.compare.model_copy(update={"prove_from": config.prove_from})
+    return config.model_copy(update={"phases": (PhaseConfig(**phase),), "compare": compare})

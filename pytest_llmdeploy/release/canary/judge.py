@@ -80,11 +80,15 @@ class PhaseJudge:
         self._samples: dict[str, list[Value | Missing]] = defaultdict(list)
         self._answers: Mapping[str, Any] | None = None
 
-    def add(self, look: Look) -> Judgement:
-        """Take the next look, and return what all of them say."""
+    def note(self, look: Look) -> None:
+        """Take the next look without judging; tallies are sums, so nothing of it is lost."""
         for name, value in (look.sample or {}).items():
             self._samples[name].append(value)
         self._answers = look.answers or self._answers
+
+    def add(self, look: Look) -> Judgement:
+        """Take the next look, and return what all of them say."""
+        self.note(look)
         found = tuple(self._findings(look))
         if not found:
             reason = "nothing is judged: the file sets no limit that this phase can be held to"
@@ -169,7 +173,7 @@ class PhaseJudge:
             margin=margin,
             alpha=self._config.alpha_each,
             min_requests=self._config.compare.min_requests,
-            noninferior=self._config.compare.promote_on == "non-inferior",
+            noninferior=self._must_prove(look),
         )
         return _finding(signal, margin, found)
 
@@ -183,8 +187,14 @@ class PhaseJudge:
             margin=margin,
             alpha=self._config.alpha_each,
             min_requests=self._config.compare.min_requests,
-            noninferior=self._config.compare.promote_on == "non-inferior",
+            noninferior=self._must_prove(look),
         )
+
+    def _must_prove(self, look: Look) -> bool:
+        """Whether this phase has to show that the version is no worse, not only no sign of it."""
+        proves = self._config.compare.promote_on == "non-inferior"
+        weights = (phase.weight for phase in self._config.phases if phase.name == look.phase)
+        return proves and next(weights, ALL) >= self._config.prove_from
 
     def _quality(self, answers: Mapping[str, Any]) -> Finding:
         quality = self._config.quality
