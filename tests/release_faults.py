@@ -25,7 +25,13 @@ from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import LockedError
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.platforms.local_fleet.fleet import LocalFleet
-from pytest_llmdeploy.ports import Fleet, RequestOutcome, Traffic, TrafficProgress
+from pytest_llmdeploy.ports import (
+    COLOR_HEADER,
+    Fleet,
+    RequestOutcome,
+    Traffic,
+    TrafficProgress,
+)
 from pytest_llmdeploy.release.blue_green import STEPS
 from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.journal import Journal, read_entries, situation
@@ -95,14 +101,15 @@ def no_fault(phase: str, method: str, when: str) -> None:
 class Phase:
     """What a release is at: a step, ``rollback``, or ``final-state``."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Sequence[str] = tuple(STEPS)) -> None:
+        self.steps = tuple(steps)
         self.ended = 0
         self.back = False
 
     def __str__(self) -> str:
-        if self.ended >= len(STEPS):
+        if self.ended >= len(self.steps):
             return FINAL
-        return "rollback" if self.back else [*STEPS][self.ended]
+        return "rollback" if self.back else self.steps[self.ended]
 
     def on_step(self, record: StepRecord) -> None:
         self.ended += 1
@@ -123,6 +130,8 @@ class Faulty:
         found = getattr(self._inner, name)
         if name in ("journal", "lock"):
             return Faulty(found, self._hears, f"{name}.")
+        if not callable(found):
+            return found
         return partial(self._call, self._prefix + name, found)
 
     def _call(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -140,6 +149,7 @@ class ThreadTraffic:
         self.path = path
         self.zero = time.monotonic()
         self.lost_by_plan = 0
+        self._told = 0
         self._records: list[Mapping[str, Any]] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)
@@ -152,13 +162,14 @@ class ThreadTraffic:
         number = 0
         while not self._over.wait(max(0.0, self.zero + number / RATE - time.monotonic())):
             at = time.monotonic() - self.zero
-            ended, version = self._ask()
+            ended, version, color = self._ask()
             end = time.monotonic() - self.zero
             record = {"i": number, "at": at, "sent": at, "end": end, "class": ended}
-            self._records.append({**record, "client": "new_connection", "version": version})
+            record |= {"client": "new_connection", "version": version, "color": color}
+            self._records.append(record)
             number += 1
 
-    def _ask(self) -> tuple[str, str | None]:
+    def _ask(self) -> tuple[str, str | None, str | None]:
         assert self.url.hostname is not None
         connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=3)
         try:
@@ -166,10 +177,11 @@ class ThreadTraffic:
             answer = connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
-            return "connection_error", None
+            return "connection_error", None, None
         finally:
             connection.close()
-        return "ok" if answer.status == 200 else "http_error", answer.headers["x-llm-version"]
+        ended = "ok" if answer.status == 200 else "http_error"
+        return ended, answer.headers["x-llm-version"], answer.headers[COLOR_HEADER]
 
     def progress(self) -> TrafficProgress:
         ended = len(self._records)
@@ -177,7 +189,20 @@ class ThreadTraffic:
         return TrafficProgress(ended, ended, failed)
 
     def outcomes(self) -> Sequence[RequestOutcome]:
-        raise NotImplementedError("a blue/green release asks for no outcomes")
+        ended = self._records[self._told :]
+        self._told += len(ended)
+        return [
+            RequestOutcome(
+                end=self.zero + record["end"],
+                version=record["version"],
+                ok=record["class"] == "ok",
+                ended=record["class"],
+                latency=record["end"] - record["sent"] if record["class"] == "ok" else None,
+                color=record["color"],
+                sent=self.zero + record["sent"],
+            )
+            for record in ended
+        ]
 
     def finish(self) -> ThreadTraffic:
         self._over.set()

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmdeploy.errors import ConflictError, PlatformError
 from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
-from pytest_llmdeploy.release import blue_green, journal, prepare
+from pytest_llmdeploy.release import conductor, journal, prepare
 from pytest_llmdeploy.release.blue_green import STEPS
 from pytest_llmdeploy.release.conductor import Conductor
 from pytest_llmdeploy.release.record import StepRecord
@@ -74,7 +74,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "BASELINE_DURATION", 0.1)
         patch.setattr(prepare, "FEWEST_BASELINE", 3)
-        patch.setattr(blue_green, "UNLOCK_TIMEOUT", 1.0)
+        patch.setattr(conductor, "UNLOCK_TIMEOUT", 1.0)
         patch.setattr(journal, "END_INTERVAL", 0.05)
         made = Site.build(tmp_path_factory.mktemp("site"))
         made.fleet.entry()
