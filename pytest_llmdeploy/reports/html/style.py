@@ -4,10 +4,10 @@ from __future__ import annotations
 
 CSS = """
 :root{color-scheme:light dark;--bg:#fff;--card:#f6f7f9;--ink:#1a1d23;--muted:#57606a;--line:#d5dae1;
---grid:#e6e9ee;--pass:#1a7f37;--fail:#c62828;--error:#8e2a9d;--inconclusive:#8a5a00;--on:#fff;
+--plain:#57606a;--grid:#e6e9ee;--pass:#1a7f37;--fail:#c62828;--error:#8e2a9d;--inconclusive:#8a5a00;--on:#fff;
 --s1:#0b62b8;--s2:#b85c00;--s3:#0f7b6c;--bad:#c62828;--okfill:#9fd3ac;--oldfill:#9dbfe6;--newfill:#7cc4b6}
 @media screen and (prefers-color-scheme:dark){:root{--bg:#12151a;--card:#1a1f26;--ink:#e6e8ec;
---muted:#a0a9b5;--line:#343b46;--grid:#262c35;--pass:#1f7a3b;--fail:#b9352e;--error:#93409f;
+--muted:#a0a9b5;--plain:#565f6c;--line:#343b46;--grid:#262c35;--pass:#1f7a3b;--fail:#b9352e;--error:#93409f;
 --inconclusive:#8a5f0a;--s1:#6cb6ff;--s2:#ffa657;--s3:#4fd1b8;--bad:#ff7b72;--okfill:#2b5a39;--oldfill:#2f5d8f;--newfill:#1f6f62}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
@@ -24,7 +24,7 @@ a{color:var(--s1)}
 nav{display:flex;flex-wrap:wrap;gap:4px 18px;margin:14px 0 0;font-size:14px}
 .muted{color:var(--muted)}
 .badge{display:inline-block;padding:1px 9px;border-radius:4px;font-weight:650;font-size:12.5px;
-letter-spacing:.02em;white-space:nowrap;color:var(--on);background:var(--muted)}
+letter-spacing:.02em;white-space:nowrap;color:var(--on);background:var(--plain)}
 .v-pass,.v-ok{background:var(--pass)}.v-fail{background:var(--fail)}
 .v-error,.v-saturated,.v-interrupted{background:var(--error)}
 .v-inconclusive,.v-scripted{background:var(--inconclusive)}
