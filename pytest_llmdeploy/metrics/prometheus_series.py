@@ -31,8 +31,9 @@ def counted_twice(found: Sequence[Series], ups: Mapping[str, Sequence[Series]]) 
         ordered = sorted(by_target.items(), key=lambda item: item[1])
         for (one, (_, end)), (other, (begin, _)) in pairwise(ordered):
             if replica and begin < end:
+                jobs = " and ".join(f"'{name}'" for name in sorted((one, other)))
                 return (
-                    f"{replica} is scraped by two jobs, '{one}' and '{other}', so that its "
+                    f"{replica} is scraped by two jobs, {jobs}, so that its "
                     "requests would count twice: let one of them do it"
                 )
     for target, several in ups.items():

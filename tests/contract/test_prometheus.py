@@ -29,6 +29,8 @@ from tests.contract.conftest import Start, wait_until
 INTERVAL = 0.2
 """Seconds between two scrapes."""
 PODS = 24
+TWICE = f"green-{PODS - 1}"
+"""A pod that two jobs scrape."""
 
 
 def subject(*pods: str, version: str | None = "2.0.0", color: str = "green") -> Subject:
@@ -90,16 +92,21 @@ class Watched:
             lambda: all(self.ask(f'up{{instance="{one}"}} == 1') for one in addresses), timeout=30
         )
 
-    def expose(self, pod: str, text: str) -> None:
-        """Let a pod say this; returns when it was scraped twice since."""
+    def expose(self, pod: str, text: str) -> float:
+        """Let a pod say this; return the time of its second scrape since, of each job."""
         number = str(next(self._markers))
         self.exposition.pages[pod] = f"marker {number}\n{text}"
+        jobs = 2 if pod == TWICE else 1
+        times: list[float] = []
 
         def seen() -> bool:
-            found = self.ask(f'marker{{pod="{pod}"}}[1m]')
-            return [value for one in found for _, value in one["values"]].count(number) >= 2
+            found = [one["values"] for one in self.ask(f'marker{{pod="{pod}"}}[1m]')]
+            scrapes = [[at for at, value in values if value == number] for values in found]
+            times[:] = [one[1] for one in scrapes if len(one) > 1]
+            return len(times) == jobs
 
         wait_until(seen, timeout=30)
+        return max(times)
 
     def source(self, **options: Any) -> PrometheusSource:
         config = PrometheusConfig(
@@ -138,7 +145,6 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         "global": {"scrape_interval": f"{int(INTERVAL * 1000)}ms", "scrape_timeout": "200ms"},
         "scrape_configs": [
             {"job_name": "pods", "static_configs": pods},
-            # The last pod is scraped by another job, too.
             {"job_name": "again", "static_configs": pods[-1:]},
             {"job_name": "more", "file_sd_configs": [{"files": [str(more)]}]},
         ],
@@ -193,8 +199,7 @@ def latencies(*counts: int) -> str:
 def test_counts_are_exact_and_a_series_that_begins_with_errors_is_seen(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
     probes = 'llm_requests_total{route="/health",code="200"} 7\n'
-    watched.expose(pod, requests(c200=1000) + probes)
-    since = time.time()
+    since = watched.expose(pod, requests(c200=1000) + probes)
     watched.expose(pod, requests(c200=1090, c500=3, c404=1) + probes.replace("7", "99"))
     until = time.time()
     tally = source.tally(subject(pod), since, until)
@@ -216,8 +221,7 @@ def test_counts_are_exact_and_a_series_that_begins_with_errors_is_seen(watched: 
 def test_what_was_before_the_span_is_not_in_it(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
     watched.expose(pod, requests(c200=10))
-    watched.expose(pod, requests(c200=20, c500=5))
-    since = time.time()
+    since = watched.expose(pod, requests(c200=20, c500=5))
     watched.expose(pod, requests(c200=50, c500=5))
     tally = source.tally(subject(pod), since, time.time())
     assert (tally.requests, tally.errors) == (30, 0)
@@ -225,8 +229,7 @@ def test_what_was_before_the_span_is_not_in_it(watched: Watched) -> None:
 
 def test_a_counter_that_was_reset_counts_from_zero(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
-    watched.expose(pod, requests(c200=100, c500=40))
-    since = time.time()
+    since = watched.expose(pod, requests(c200=100, c500=40))
     watched.expose(pod, requests(c200=130, c500=41))
     watched.expose(pod, requests(c200=5))
     watched.expose(pod, requests(c200=8, c500=2))
@@ -236,9 +239,7 @@ def test_a_counter_that_was_reset_counts_from_zero(watched: Watched) -> None:
 
 def test_replicas_are_added_up_and_others_are_not(watched: Watched) -> None:
     pods, source = [watched.pod() for _ in range(3)], watched.source()
-    for pod in pods:
-        watched.expose(pod, requests(c200=0, c500=0))
-    since = time.time()
+    since = min([watched.expose(pod, requests(c200=0, c500=0)) for pod in pods])
     for number, pod in enumerate(pods):
         watched.expose(pod, requests(c200=10**number, c500=2 * 10**number))
     tally = source.tally(subject(*pods[:2]), since, time.time())
@@ -247,10 +248,8 @@ def test_replicas_are_added_up_and_others_are_not(watched: Watched) -> None:
 
 def test_a_replica_that_is_gone_still_counts(watched: Watched) -> None:
     pods, source = [watched.pod() for _ in range(2)], watched.source()
-    for pod in pods:
-        watched.expose(pod, requests(c200=0))
+    since = min([watched.expose(pod, requests(c200=0)) for pod in pods])
     source.look([subject(*pods)])
-    since = time.time()
     for pod in pods:
         watched.expose(pod, requests(c200=10))
     del watched.exposition.pages[pods[0]]
@@ -259,9 +258,8 @@ def test_a_replica_that_is_gone_still_counts(watched: Watched) -> None:
 
 
 def test_a_replica_that_two_jobs_scrape_is_not_counted_twice(watched: Watched) -> None:
-    pod, source = f"green-{PODS - 1}", watched.source()
-    watched.expose(pod, requests(c200=0))
-    since = time.time()
+    pod, source = TWICE, watched.source()
+    since = watched.expose(pod, requests(c200=0))
     watched.expose(pod, requests(c200=10))
     with pytest.raises(NotMeasuredError) as raised:
         source.tally(subject(pod), since, time.time())
@@ -273,8 +271,7 @@ def test_a_replica_that_two_jobs_scrape_is_not_counted_twice(watched: Watched) -
 
 def test_quantiles_are_those_of_histogram_quantile(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
-    watched.expose(pod, requests(c200=0) + latencies(0, 0, 0, 0))
-    since = time.time()
+    since = watched.expose(pod, requests(c200=0) + latencies(0, 0, 0, 0))
     watched.expose(pod, requests(c200=100) + latencies(10, 60, 99, 100))
     until = time.time()
     theirs = watched.ask(
@@ -297,9 +294,7 @@ def test_use_of_cpu_and_memory_are_shares_of_limits(watched: Watched) -> None:
     pods = [watched.pod() for _ in range(2)]
     source = watched.source(limits=Limits(cpu_cores=2.0, memory_bytes=1000))
     text = "process_cpu_seconds_total {}\nprocess_resident_memory_bytes {}\n"
-    for number, pod in enumerate(pods):
-        watched.expose(pod, text.format(0, 100 + 500 * number))
-    since = time.time()
+    since = min([watched.expose(pod, text.format(0, 100 + 500 * n)) for n, pod in enumerate(pods)])
     for pod in pods:
         watched.expose(pod, text.format(1, 250))
     until = time.time()
@@ -376,8 +371,7 @@ def test_a_name_stays_within_its_quotes(watched: Watched) -> None:
 
 def test_nan_in_a_counter_is_no_data(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
-    watched.expose(pod, requests(c200=1))
-    since = time.time()
+    since = watched.expose(pod, requests(c200=1))
     watched.expose(pod, requests(c200=float("nan")))
     watched.expose(pod, requests(c200=9))
     with pytest.raises(NoDataError, match="the value is nan, which is no measurement"):
@@ -386,8 +380,7 @@ def test_nan_in_a_counter_is_no_data(watched: Watched) -> None:
 
 def test_0_of_0_and_nothing_at_all_are_no_data(watched: Watched) -> None:
     pod, source = watched.pod(), watched.source()
-    watched.expose(pod, requests(c200=5))
-    since = time.time()
+    since = watched.expose(pod, requests(c200=5))
     watched.expose(pod, requests(c200=5))
     until = time.time()
     ask: list[Callable[[], Reading | Tally]] = [
