@@ -9,19 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.assembly.fleets import blue_green_config, service_name
-from pytest_llmdeploy.config.canary import CanaryConfig, one_shift
+from pytest_llmdeploy.config.canary import (
+    CanaryConfig,
+    PhaseConfig,
+    PrometheusConfig,
+    one_shift,
+)
 from pytest_llmdeploy.config.quantities import quantity
 from pytest_llmdeploy.errors import ConfigError, Problem
-from pytest_llmdeploy.ports import RequestOutcome, RoutableFleet
+from pytest_llmdeploy.ports import RequestOutcome, RoutableFleet, Router
 from pytest_llmdeploy.release.canary.looks import NO_DATA, NOT_MEASURED
 from pytest_llmdeploy.release.canary.state import CanaryState, Figures
 from pytest_llmdeploy.release.canary.steering import APPROVE_VARIABLE
+from pytest_llmdeploy.release.drills import DRILL_DURATION, DRILL_MAX_DURATION, Drill
 from pytest_llmdeploy.release.routed import RoutedFleet
+from pytest_llmdeploy.release.state import Release
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
     from pytest_llmdeploy.run import Run
 
+NO_PORT = 9
+"""Of this machine; nobody listens on it (it is discard's, of RFC 863)."""
+OTHER_WEIGHT = 37
 CONTROL = "control"
 """Folder in a canary's records of the files by which people steer it."""
 Ask = Callable[["LoadedConfig", str, str, int | None], Mapping[str, Any]]
@@ -46,9 +56,13 @@ def canary_image(loaded: LoadedConfig, run: Run) -> str | None:
     return image or run.image
 
 
-def routed_fleet(loaded: LoadedConfig, fleet: RoutableFleet) -> RoutedFleet:
-    """Return the fleet together with what splits its traffic."""
-    return RoutedFleet(fleet, fleet.router(canary_config(loaded)))
+def routed_fleet(
+    loaded: LoadedConfig,
+    fleet: RoutableFleet,
+    through: Callable[[Router], Router] = lambda router: router,
+) -> RoutedFleet:
+    """Return the fleet together with what splits its traffic; `through` may spoil that."""
+    return RoutedFleet(fleet, through(fleet.router(canary_config(loaded))))
 
 
 def canary_state(
@@ -144,3 +158,31 @@ def check_quality(loaded: LoadedConfig, config: CanaryConfig) -> None:
     names = ", ".join(loaded.gates) or "none"
     text = f"no gate '{config.quality.gate}'; the file has: {names}"
     raise ConfigError([Problem(place, line, "canary.quality.gate", text)])
+
+
+def drill_config(config: CanaryConfig, drill: Drill) -> CanaryConfig:
+    """Return the section as a drill uses it: one short phase, and where wanted no Prometheus."""
+    first = config.phases[0]
+    phase = PhaseConfig(
+        weight=first.weight,
+        duration=min(first.duration, DRILL_DURATION),
+        max_duration=min(first.longest, DRILL_MAX_DURATION),
+    )
+    # What fails now and then must not do so before it has traffic.
+    calm = config.warm_up.model_copy(update={"requests": 0})
+    update: dict[str, Any] = {"phases": (phase,), "quality": None, "warm_up": calm}
+    if drill.metrics_down:
+        nobody = PrometheusConfig(url=f"http://127.0.0.1:{NO_PORT}", timeout=1.0)
+        metrics = {"prometheus": nobody, "sources": ("prometheus",)}
+        update["metrics"] = config.metrics.model_copy(update=metrics)
+    return config.model_copy(update=update)
+
+
+def edit_route(somebody: Router, release: Release) -> None:
+    """Change the weights once, as somebody else does, when the first phase is under way."""
+    canary = release.canary
+    if canary is None or release.old is None or not canary.shifts:
+        return
+    shift = canary.shifts[-1]
+    if shift.converged is not None and somebody.read().weights.get(release.new) == shift.made:
+        somebody.set_weight(release.old, release.new, OTHER_WEIGHT)

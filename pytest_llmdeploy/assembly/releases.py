@@ -17,6 +17,8 @@ from pytest_llmdeploy.assembly.canaries import (
     canary_image,
     canary_state,
     check_quality,
+    drill_config,
+    edit_route,
     routed_fleet,
 )
 from pytest_llmdeploy.assembly.fleets import (
@@ -46,12 +48,22 @@ from pytest_llmdeploy.release.waiting import AbortedError, Patience
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
-    from pytest_llmdeploy.ports import Fleet, RoutableFleet
+    from pytest_llmdeploy.ports import Fleet, RoutableFleet, Router
     from pytest_llmdeploy.run import Run
 
 BLUE_GREEN, CANARY = "blue_green", "canary"
 RECORDS = (BLUE_GREEN, CANARY)
 """Folders of a run's records in which releases have theirs."""
+
+
+def check_rehearsal(loaded: LoadedConfig, what: str) -> None:
+    """Raise NotMeasuredError where faults must not, or cannot, be planted."""
+    where, environment = loaded.environment_name, loaded.environment
+    if environment.protected or (environment.reference is None and environment.kind is None):
+        raise NotMeasuredError(
+            f"{what} faults into the reference service: "
+            f"the environment '{where}' is protected, or runs something else"
+        )
 
 
 class Releases:
@@ -141,16 +153,17 @@ class Releases:
         variables: Mapping[str, str] | None = None,
         config: BlueGreenConfig | None = None,
         canary: CanaryConfig | None = None,
+        through: Callable[[Router], Router] = lambda router: router,
     ) -> Release:
         """Return a canary of `image`, ready to be performed; its traces go below `folder`."""
         canary = canary or self.canary_config(loaded)
         check_quality(loaded, canary)
         platform = self.fleet(loaded)
-        fleet = routed_fleet(loaded, platform)
+        fleet = routed_fleet(loaded, platform, through)
         release = self.release(
             loaded, image, folder, variables=variables, config=config, fleet=fleet
         )
-        stage = Stage.canary(canary, release.config.traffic)
+        stage = Stage.canary(canary, release.config)
         release.traffic_to = partial(
             release_traffic,
             loaded,
@@ -170,26 +183,59 @@ class Releases:
         )
         return release
 
+    def rehearse(
+        self,
+        loaded: LoadedConfig,
+        name: str,
+        *,
+        variables: Mapping[str, str],
+        config: BlueGreenConfig,
+        canary: CanaryConfig,
+        through: Callable[[Router], Router],
+    ) -> tuple[ReleaseResult, Path]:
+        """Perform a canary of the running image with a fault; return the result, and its folder.
+
+        What is promoted is taken back. Raises NotMeasuredError where the environment is not for it.
+        """
+        check_rehearsal(loaded, "a calibration plants")
+        folder = self._folder(loaded, CANARY).with_name(f"calibrate-{name}")
+        release = self.canary(
+            loaded,
+            loaded.environment.stable_image,
+            folder,
+            variables=variables,
+            config=config,
+            canary=canary,
+            through=through,
+        )
+        steps = canary_steps(canary)
+        return self._perform(release, steps, folder, name, take_back=True), folder
+
     def drill(self, loaded: LoadedConfig, name: str) -> Measurement:
         """Perform a rollback drill; raise NotMeasuredError where the environment is not for it."""
         drill = DRILLS[name]
-        where, environment = loaded.environment_name, loaded.environment
-        if environment.protected or (environment.reference is None and environment.kind is None):
-            raise NotMeasuredError(
-                "drills plant faults into the reference service: "
-                f"the environment '{where}' is protected, or runs something else"
-            )
+        environment = loaded.environment
+        check_rehearsal(loaded, "drills plant")
         config = blue_green_config(loaded)
         timeout = min(config.rollout_timeout, ROLLOUT_TIMEOUT)
-        folder = self._folder(loaded, BLUE_GREEN).with_name(f"drill-{name}")
-        release = self.release(
-            loaded,
-            drill.image or environment.stable_image,
-            folder,
-            variables=drill.variables,
-            config=config.model_copy(update={"rollout_timeout": timeout}),
+        config = config.model_copy(update={"rollout_timeout": timeout})
+        folder = self._folder(loaded, CANARY if drill.canary else BLUE_GREEN)
+        folder = folder.with_name(f"drill-{name}")
+        image = drill.image or environment.stable_image
+        steps, between = STEPS, None
+        if drill.canary:
+            canary = drill_config(canary_config(loaded), drill)
+            release = self.canary(
+                loaded, image, folder, variables=drill.variables, config=config, canary=canary
+            )
+            steps = canary_steps(canary)
+            if drill.edits_route:
+                between = partial(edit_route, self.fleet(loaded).router(canary), release)
+        else:
+            release = self.release(loaded, image, folder, variables=drill.variables, config=config)
+        result = self._perform(
+            release, steps, folder, f"drill {name}", take_back=True, between=between
         )
-        result = self._perform(release, STEPS, folder, f"drill {name}", take_back=True)
         verdict, reason = judge_drill(drill, result)
         return Measurement(verdict, reason, {"release": result.to_json()})
 
@@ -200,6 +246,14 @@ class Releases:
         folder = self._folder(loaded, BLUE_GREEN).with_name(f"deploy-{worker}-{number}")
         return self._perform(self.release(loaded, image, folder), STEPS, folder, BLUE_GREEN)
 
+    def deploy_canary(self, loaded: LoadedConfig, image: str) -> ReleaseResult:
+        """Release `image` by a canary and return what became of it, as `deploy` does."""
+        number = next(self._numbers)
+        worker = self._run.worker or "main"
+        folder = self._folder(loaded, CANARY).with_name(f"deploy-{worker}-{number}")
+        steps = self.canary_steps(loaded)
+        return self._perform(self.canary(loaded, image, folder), steps, folder, CANARY)
+
     def _perform(
         self,
         release: Release,
@@ -208,11 +262,21 @@ class Releases:
         what: str,
         *,
         take_back: bool = False,
+        between: Callable[[], None] | None = None,
     ) -> ReleaseResult:
-        """Perform a release here and now; one that should not have passed is taken back."""
+        """Perform a release here and now; one that should not have passed is taken back.
+
+        `between` is called while the release waits, again and again.
+        """
         keep = partial(keep_evidence, self._run.output / "evidence", folder.name)
         performed = self._made(release, steps, keep)
-        performed.between(lambda: self._waiting()(lambda: f"{what}: {performed.now_doing}"))
+
+        def tell() -> None:
+            if between is not None:
+                between()
+            self._waiting()(lambda: f"{what}: {performed.now_doing}")
+
+        performed.between(tell)
         with self._turn():
             held = Pulse(folder / PULSE)
             try:

@@ -11,7 +11,15 @@ from pytest_llmdeploy.config.load import ClientsConfig, NotNegative, PerSecond, 
 from pytest_llmdeploy.config.section import Seconds, Section
 
 Drill = Literal[
-    "never-ready", "wrong-health", "smoke-fails", "image-missing", "crashes", "errors-after-switch"
+    "never-ready",
+    "wrong-health",
+    "smoke-fails",
+    "image-missing",
+    "crashes",
+    "errors-after-switch",
+    "canary-errors",
+    "canary-route-edited",
+    "canary-metrics-down",
 ]
 """A release of the reference service that must fail: a test of the way back."""
 Path = Annotated[str, Field(pattern=r"^/\S*$")]

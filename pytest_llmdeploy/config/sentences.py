@@ -47,6 +47,15 @@ PATTERNS = {
     r"^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$": (
         "a Kubernetes name (small letters, digits and '-', at most 42)"
     ),
+    r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$": (
+        "the name of a Kubernetes object (small letters, digits, '-' and '.', at most 253)"
+    ),
+    r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?:\d+$": (
+        "a Service as NAMESPACE/NAME:PORT, such as monitoring/prometheus:9090"
+    ),
+    r"^https?://[^\s?#]+$": "an address such as http://prometheus.example:9090",
+    r"^(https?|oci|file)://\S+$": "an address such as https://charts.example or oci://…",
+    r"^[0-9A-Za-z.+*~^<>=, -]+$": "a version such as 1.27.1, or a range of versions",
     r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$": "a Kubernetes quantity such as 512Mi or 500m",
 }
 """What each pattern of the models allows, in words."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from pytest_llmdeploy.release.record import ReleaseResult
 from pytest_llmdeploy.verdicts import Verdict
@@ -14,6 +15,12 @@ ROLLOUT_TIMEOUT = 15.0
 """Seconds after which a drill gives a rollout up that will never be complete."""
 MISSING_IMAGE = "registry.invalid/no-such-image:drill"
 """No registry has it, for its name cannot exist (RFC 2606)."""
+
+
+PHASES = "weight-*"
+"""Stands for every phase of a canary."""
+DRILL_DURATION, DRILL_MAX_DURATION = 10.0, 20.0
+"""Seconds of a phase of a canary's drill, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,14 @@ class Drill:
     what: str
     image: str | None = None
     """Image to release; None: the one that runs, with the faults."""
+    canary: bool = False
+    """It is a canary that must fail, not a blue/green release."""
+    edits_route: bool = False
+    """Somebody else changes the weights in the first phase."""
+    metrics_down: bool = False
+    """The Prometheus that is asked does not answer."""
+    told: Verdict = Verdict.FAIL
+    """Verdict with which it must be noticed: what is no fault of the version must not FAIL."""
 
     @property
     def variables(self) -> Mapping[str, str]:
@@ -45,6 +60,25 @@ DRILLS: Mapping[str, Drill] = {
     "errors-after-switch": Drill(
         "error-500=0.05", ("converged", "watch", "zero-loss"), "a version that fails now and then"
     ),
+    "canary-errors": Drill(
+        "error-500=0.05", (PHASES,), "a canary that fails now and then", canary=True
+    ),
+    "canary-route-edited": Drill(
+        "",
+        (PHASES,),
+        "weights that somebody else changed",
+        canary=True,
+        edits_route=True,
+        told=Verdict.ERROR,
+    ),
+    "canary-metrics-down": Drill(
+        "",
+        (PHASES,),
+        "a Prometheus that does not answer",
+        canary=True,
+        metrics_down=True,
+        told=Verdict.ERROR,
+    ),
 }
 
 
@@ -61,9 +95,12 @@ def judge_drill(  # noqa: PLR0911 - a decision list
         back = result.rollback
         told = "it was taken back" if back is not None and back.succeeded else "IT STILL RUNS"
         return Verdict.FAIL, f"{drill.what} was released: nothing noticed it; {told}"
-    if bad.verdict is not Verdict.FAIL:  # it was not noticed, but something could not be told
+    if bad.verdict is not drill.told:
+        if bad.verdict is Verdict.FAIL:
+            return Verdict.FAIL, f"{drill.what} was held against the version: {bad.reason}"
+        # It was not noticed, but something could not be told.
         return bad.verdict, f"the drill could not be performed: {bad.name}: {bad.reason}"
-    if bad.name not in drill.noticed:
+    if not any(fnmatchcase(bad.name, name) for name in drill.noticed):
         expected = " or ".join(drill.noticed)
         return Verdict.FAIL, f"noticed by {bad.name} and not by {expected}: {bad.reason}"
     back = result.rollback

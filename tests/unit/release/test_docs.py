@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from pytest_llmdeploy.assembly.releases import RECORDS
+from pytest_llmdeploy.assembly.releases import BLUE_GREEN
 from pytest_llmdeploy.release.blue_green import STEPS
 from pytest_llmdeploy.release.drills import DRILLS
 from pytest_llmdeploy.release.record import FINAL, ReleaseResult, RollbackReport, StepRecord
@@ -79,5 +79,5 @@ def test_the_fewest_requests(page: str) -> None:
 
 def test_the_files_are_named(page: str) -> None:
     paths = " ".join(row[0] for row in rows(page, "Path"))
-    assert f"records/{RECORDS}/" in paths
+    assert f"records/{BLUE_GREEN}/" in paths
     assert AUDIT in names(paths)
