@@ -7,9 +7,9 @@ import time
 from tests.contract.conftest import Running, Start
 
 
-def seconds(service: Running, fault: str = "", **fields: bool) -> float:
+def seconds(service: Running, fault: str = "", stream: bool = False) -> float:
     begun = time.monotonic()
-    service.chat(fault=fault, **fields)
+    service.chat(fault=fault, stream=stream)
     return time.monotonic() - begun
 
 
