@@ -364,6 +364,14 @@ class RoutableFleet(Fleet, Protocol):
         """Return what splits it; nothing is changed yet. Raises PlatformError, ConfigError."""
         ...
 
+    def reach(self, namespace: str, service: str, port: int) -> AbstractContextManager[str]:
+        """Lead to any service beside the fleet, such as a Prometheus: yields its root address."""
+        ...
+
+    def stats_addresses(self) -> Sequence[str]:
+        """Return where what splits the traffic tells its own figures; empty where it does not."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

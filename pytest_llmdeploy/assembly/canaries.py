@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,17 +102,25 @@ def make_figures(
     from pytest_llmdeploy.metrics import Limits, make_sources
     from pytest_llmdeploy.metrics.client import ClientSource
 
+
+    def forward(text: str) -> AbstractContextManager[str]:
+        namespace, _, service = text.partition("/")
+        name, _, port = service.partition(":")
+        return fleet.reach(namespace, name, int(port))
+
     limits = blue_green_config(loaded).limits
     cores, memory = float(quantity(limits.cpu)), float(quantity(limits.memory))
     sources = make_sources(
         config.metrics,
         drain=drain,
         reach=fleet.direct,
-        forward=getattr(fleet, "reach", None),
+        forward=forward,
+        addresses=fleet.stats_addresses,
         limits=Limits(cores, memory),
         namespace=loaded.environment.namespace,
         service=service_name(loaded),
         directory=loaded.root,
+        look_interval=config.look_interval,
     )
     own = [source for source in sources if isinstance(source, ClientSource)]
     return Figures(sources, own[0] if own else ClientSource(drain))

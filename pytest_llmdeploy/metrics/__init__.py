@@ -6,6 +6,6 @@ Nothing here judges, or knows a stage; `prometheus_api.py` alone imports prometh
 from __future__ import annotations
 
 from pytest_llmdeploy.metrics.limits import Limits
-from pytest_llmdeploy.metrics.sources import Sources, make_sources
+from pytest_llmdeploy.metrics.sources import make_sources
 
-__all__ = ["Limits", "Sources", "make_sources"]
+__all__ = ["Limits", "make_sources"]

@@ -1,4 +1,4 @@
-"""Sources as the file names them, and the choice among them for each signal."""
+"""Sources as the file names them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_llmdeploy.config.canary import MetricsConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.metrics.client import ClientSource
 from pytest_llmdeploy.metrics.limits import Limits
-from pytest_llmdeploy.ports import MetricsSource, Reading, RequestOutcome, Subject, Tally
+from pytest_llmdeploy.ports import MetricsSource, RequestOutcome
 
 Reach = Callable[[str], AbstractContextManager[str]]
 """Leads to what it is given the name of, and yields an address: as `Fleet.direct` does."""
@@ -82,49 +82,3 @@ def make_sources(
                 }[name]
             )
     return made
-
-
-class Sources:
-    """For each signal, the first source that offers it."""
-
-    def __init__(self, sources: Sequence[MetricsSource]) -> None:
-        self.all = tuple(sources)
-
-    def offers(self, signal: str) -> bool:
-        """Whether any source can tell a signal, or ``tally``."""
-        return any(source.offers(signal) for source in self.all)
-
-    def of(self, signal: str) -> MetricsSource:
-        """Return the source of a signal; raise NotMeasuredError where there is none."""
-        for source in self.all:
-            if source.offers(signal):
-                return source
-        names = ", ".join(source.name for source in self.all) or "none"
-        raise NotMeasuredError(
-            f"no source of metrics tells {signal}; sources: {names}. Give canary.metrics another "
-            "preset, source or query, or set the signal's limit to null"
-        )
-
-    def look(self, subjects: Sequence[Subject]) -> None:
-        """Let every source take note of what is now; then raise the first error, if any."""
-        errors: list[NotMeasuredError] = []
-        for source in self.all:
-            try:
-                source.look(subjects)
-            except NotMeasuredError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-    def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
-        """Return a signal of its source."""
-        return self.of(signal).read(signal, subject, since, until)
-
-    def tally(self, subject: Subject, since: float, until: float) -> Tally:
-        """Return what happened to the requests, as the first source that counts them has it."""
-        return self.of("tally").tally(subject, since, until)
-
-    def close(self) -> None:
-        """Release all connections."""
-        for source in self.all:
-            source.close()

@@ -37,7 +37,7 @@ def test_replicas_and_envoy_count_the_same(fleet: LocalFleet) -> None:
     pods = tuple(pod.name for pod in fleet.pods(BLUE))
     assert len(pods) == 2
     blue = Subject("stable", BLUE, "1.0.0", pods)
-    admin = f"http://127.0.0.1:{fleet._client.status().admin_port}"
+    (admin,) = fleet.stats_addresses()
     replicas = ScrapeSource(
         "reference", reach=fleet.direct, limits=Limits(cpu_cores=1, memory_bytes=2**30)
     )

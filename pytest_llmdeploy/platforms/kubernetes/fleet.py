@@ -205,6 +205,10 @@ class KubernetesFleet:
         """Lead to a port of any Service in the cluster, by one of its ready pods."""
         return reached(self._api, Names(namespace, service), port)
 
+    def stats_addresses(self) -> Sequence[str]:
+        """Return nothing: what a gateway counts is asked of a Prometheus."""
+        return ()
+
     def switch(self, old: str | None, new: str) -> None:
         """Let the Service lead to `new`, provided that it leads to `old` now."""
         self.lock.check()

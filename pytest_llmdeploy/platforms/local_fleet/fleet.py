@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -237,6 +237,17 @@ class LocalFleet:
             service=self._name,
             environment_name=self._environment_name,
         )
+
+    def reach(self, namespace: str, service: str, port: int) -> AbstractContextManager[str]:
+        """Raise PlatformError: beside a local fleet there is nothing."""
+        raise PlatformError(
+            f"{namespace}/{service}:{port} is a Service of a cluster, and this environment is "
+            "local: give the address (url) instead"
+        )
+
+    def stats_addresses(self) -> Sequence[str]:
+        """Return where Envoy's admin interface answers."""
+        return [f"http://127.0.0.1:{self._client.status().admin_port}"]
 
     # The way back
 

@@ -1,4 +1,4 @@
-"""Sources as the file names them, and the choice for each signal."""
+"""Sources as the file names them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from pytest_llmdeploy.config.canary import MetricsConfig, PrometheusConfig
 from pytest_llmdeploy.errors import NotMeasuredError
-from pytest_llmdeploy.metrics import Limits, Sources, make_sources
-from pytest_llmdeploy.ports import RequestOutcome, Subject
+from pytest_llmdeploy.metrics import Limits, make_sources
+from pytest_llmdeploy.ports import RequestOutcome
 
 PROMETHEUS = PrometheusConfig(url="http://127.0.0.1:9")
 
@@ -38,42 +38,15 @@ def test_a_named_source_without_its_part_is_not_measured() -> None:
     )
 
 
-def test_the_first_that_offers_a_signal_tells_it() -> None:
+def test_each_says_what_it_tells() -> None:
     config = MetricsConfig(sources=("client", "scrape"))
     limits = Limits(cpu_cores=1, memory_bytes=1)
-    chosen = Sources(make_sources(config, drain=no_requests, reach=nullcontext, limits=limits))
-    assert chosen.of("latency_p95").name == "client"
-    assert chosen.of("tally").name == "client"
-    assert chosen.of("cpu_usage").name == "scrape"
-    assert chosen.offers("memory_usage")
-    alone = Sources(chosen.all[:1])
-    assert not alone.offers("memory_usage")
-    with pytest.raises(NotMeasuredError) as raised:
-        alone.read("memory_usage", Subject("canary", "green", None), 0, 1)
-    assert str(raised.value) == (
-        "no source of metrics tells memory_usage; sources: client. Give canary.metrics another "
-        "preset, source or query, or set the signal's limit to null"
-    )
-    chosen.look([])
-    chosen.close()
-
-
-def test_all_sources_look_before_an_error_is_told() -> None:
-    looked: list[str] = []
-
-    def drain() -> Sequence[RequestOutcome]:
-        looked.append("client")
-        raise NotMeasuredError("the traffic has ended")
-
-    def addresses() -> Sequence[str]:
-        looked.append("scrape")
-        return []
-
-    config = MetricsConfig(sources=("client", "scrape"), preset="envoy")
-    chosen = Sources(make_sources(config, drain=drain, addresses=addresses))
-    with pytest.raises(NotMeasuredError, match="the traffic has ended"):
-        chosen.look([])
-    assert looked == ["client", "scrape"]
+    client, scrape = make_sources(config, drain=no_requests, reach=nullcontext, limits=limits)
+    assert client.offers("latency_p95")
+    assert client.offers("tally")
+    assert not client.offers("cpu_usage")
+    assert scrape.offers("cpu_usage")
+    assert scrape.offers("memory_usage")
 
 
 def test_importing_the_room_loads_no_client() -> None:
