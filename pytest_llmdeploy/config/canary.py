@@ -163,7 +163,7 @@ class PrometheusConfig(Section):
     timeout: Seconds = 10.0
     """Seconds for one query."""
     scrape_interval: Seconds = 15.0
-    """Seconds between its scrapes: a sample older than two of them is stale."""
+    """Seconds between its scrapes: what is older than two of them is stale."""
 
     @model_validator(mode="after")
     def _one_address(self) -> PrometheusConfig:
@@ -246,7 +246,8 @@ class CanaryConfig(Section):
     )
     """Weights, in order; after the last the new version is promoted."""
     sample_interval: Seconds = 30.0
-    """Seconds between two samples of the signals of `sla`, and the window of each."""
+    """Seconds between two samples of the signals of `sla`, and the window of each; of a Prometheus
+    the window is four scrapes at least."""
     look_interval: Seconds = 5.0
     """Seconds between two looks at the comparison."""
     sla: SlaConfig = SlaConfig()

@@ -20,6 +20,8 @@ from pytest_llmdeploy.release.canary.looks import (
 from pytest_llmdeploy.release.canary.state import CanaryState, Figures
 
 T = TypeVar("T")
+SCRAPES = 4
+"""Scrapes of Prometheus in the window of a sample, at least."""
 
 
 class Observer:
@@ -72,14 +74,13 @@ class Observer:
 
     def _sampled(self, now: float) -> Iterator[tuple[str, Value | Missing]]:
         config = self._canary.config
-        since = max(self._started, now - config.sample_interval)
         for key in type(config.sla).model_fields:
             if key == "points" or getattr(config.sla, key) is None:
                 continue
             signal = key.removeprefix("min_")
-            yield signal, self._sample(signal, since, now)
+            yield signal, self._sample(signal, now)
 
-    def _sample(self, signal: str, since: float, now: float) -> Value | Missing:
+    def _sample(self, signal: str, now: float) -> Value | Missing:
         source = self._figures.source(signal)
         if source is None:
             why = (
@@ -87,10 +88,19 @@ class Observer:
             )
             return Missing(NOT_MEASURED, f"{why}: null")
         subject = self._subjects[CANARY]
+        since = max(self._started, now - self._window(source))
         read = self._ask(source, lambda: source.read(signal, subject, since, now))
         if isinstance(read, Missing):
             return read
         return Value(read.value, read.query, source.name, read.n)
+
+    def _window(self, source: MetricsSource) -> float:
+        """Return the seconds of a sample: a rate over fewer than four scrapes is a guess."""
+        config = self._canary.config
+        prometheus = config.metrics.prometheus
+        if prometheus is None or source.name != "prometheus":
+            return config.sample_interval
+        return max(config.sample_interval, SCRAPES * prometheus.scrape_interval)
 
     def _tally(self, source: MetricsSource, subject: Subject, now: float) -> Tally | Missing:
         return self._ask(source, lambda: source.tally(subject, self._started, now))
