@@ -70,6 +70,12 @@ def use_of_limit(finding: Finding) -> float | None:
     return None
 
 
+def is_shown(finding: Finding) -> bool:
+    """Return whether its limit is shown to hold; a light phase may pass without."""
+    used = use_of_limit(finding)
+    return used is not None and used <= 1
+
+
 def _part_of_limit(finding: Finding, bound: float) -> float | None:
     shift = 0 if finding.signal in COUNTED_IN_POINTS else 1
     return (bound - shift) / finding.limit if finding.limit else None
@@ -89,10 +95,12 @@ def in_short(finding: Finding) -> str:
 
 
 def _compared(finding: Finding) -> str:
-    if finding.verdict == "PASS":
-        return f"{increase(finding, finding.high)} at most, {limit(finding)} allowed"
     both = (value(finding.signal, number) for number in (finding.estimate, finding.stable))
     told = " against ".join(both)
+    if finding.verdict == "PASS":
+        if is_shown(finding):
+            return f"{increase(finding, finding.high)} at most, {limit(finding)} allowed"
+        return f"{told}: no sign of worse, not yet shown to be within {limit(finding)}"
     if finding.low is not None and (_part_of_limit(finding, finding.low) or 0.0) > 1:
         return f"{told}: {increase(finding, finding.low)} at least, {limit(finding)} allowed"
     evidence = f", e-value {short(finding.e_value)}" if finding.e_value is not None else ""
@@ -107,8 +115,11 @@ def deciding(phase: Phase) -> Sequence[Finding]:
     alike = [each for each in phase.findings if each.verdict == phase.verdict]
     if phase.verdict != "PASS":
         return sorted(alike, key=lambda each: each.rule != "compare")
-    known = [each for each in alike if use_of_limit(each) is not None]
-    return sorted(known, key=lambda each: use_of_limit(each) or 0.0, reverse=True)[:1]
+    # What is not shown says least, so it comes before the closest of what is.
+    open_ones = [each for each in alike if each.rule == "compare" and not is_shown(each)]
+    known = [each for each in alike if is_shown(each)]
+    known.sort(key=lambda each: use_of_limit(each) or 0.0, reverse=True)
+    return open_ones or known[:1]
 
 
 def what_decided(phase: Phase) -> str:
@@ -116,7 +127,8 @@ def what_decided(phase: Phase) -> str:
     found = "; ".join(map(in_short, deciding(phase)))
     if not found:
         return phase.reason
-    return f"closest: {found}" if phase.verdict == "PASS" else found
+    shown = phase.verdict == "PASS" and all(map(is_shown, deciding(phase)))
+    return f"closest: {found}" if shown else found
 
 
 def requests(phase: Phase) -> str:

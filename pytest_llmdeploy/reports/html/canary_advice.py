@@ -7,6 +7,7 @@ from pytest_llmdeploy.reports.canary_words import (
     deciding,
     in_short,
     increase,
+    is_shown,
     limit,
     use_of_limit,
     value,
@@ -37,7 +38,7 @@ def _keep(result: Result) -> str:
         (used, phase, each)
         for phase in result.canary.phases
         for each in phase.findings
-        if each.verdict == "PASS" and (used := use_of_limit(each)) is not None
+        if each.verdict == "PASS" and is_shown(each) and (used := use_of_limit(each)) is not None
     ]
     if not found:
         return f"{what}; no limit was measured, so none could have changed that."

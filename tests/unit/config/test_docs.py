@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmdeploy.config import load, models, release
+from pytest_llmdeploy.config import canary, load, models, release
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.config.section import Section
 from pytest_llmdeploy.config.yaml_reader import read_yaml
@@ -43,6 +43,15 @@ def page(pytestconfig: pytest.Config) -> str:
         ("resources", release.ResourcesConfig),
         ("probes", release.ProbeConfig),
         ("traffic", release.TrafficConfig),
+        ("canary", canary.CanaryConfig),
+        ("phases", canary.PhaseConfig),
+        ("sla", canary.SlaConfig),
+        ("canary: compare", canary.CompareConfig),
+        ("router", canary.RouterConfig),
+        ("metrics", canary.MetricsConfig),
+        ("prometheus", canary.PrometheusConfig),
+        ("warm_up", canary.WarmUpConfig),
+        ("quality", canary.QualityConfig),
         ("rollback", release.RollbackConfig),
         ("policy", models.PolicyConfig),
     ],

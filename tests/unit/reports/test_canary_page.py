@@ -232,6 +232,21 @@ def test_the_terminal_and_github_tell_phase_by_phase(tmp_path: Path) -> None:
             "+25 %",
         ),
         (
+            {
+                "rule": "compare",
+                "signal": "error_rate",
+                "estimate": 0.01,
+                "stable": 0.02,
+                "low": -0.02,
+                "high": 0.04,
+                "limit": 0.02,
+            },
+            "error_rate (compare) 1 % against 2 %: no sign of worse, not yet shown to be within "
+            "+2 points",
+            "-2.00 points to +4.00 points",
+            "+2 points",
+        ),
+        (
             {"rule": "sla", "signal": "throughput", "estimate": 12.0, "limit": 10.0},
             "throughput (sla) 12/s, ≥ 10/s",
             NONE,
