@@ -13,10 +13,19 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-from pytest_llmdeploy.commands import audit, clusters, doctor, init, rejudge, rollback, schema
+from pytest_llmdeploy.commands import (
+    audit,
+    calibrate,
+    clusters,
+    doctor,
+    init,
+    rejudge,
+    rollback,
+    schema,
+)
 from pytest_llmdeploy.errors import LLMDeployError
 
-_COMMANDS = (init, schema, doctor, rollback, rejudge, clusters, audit)
+_COMMANDS = (init, schema, doctor, calibrate, rollback, rejudge, clusters, audit)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,6 +21,8 @@ from pytest_llmdeploy.verdicts.distance import difference_bounds, ratio_bounds
 from pytest_llmdeploy.verdicts.sequences import Distribution
 
 MOST = 10_000_000.0
+_COUNTED = ("error_rate", "latency_p95", "latency_p99", "ttft_p95", "itl_p95", "truncated")
+"""Limits that are judged by a number of requests."""
 _VALUES = 20_000
 """Values that stand for a distribution; more are reckoned by ratio_bounds' factor."""
 
@@ -72,12 +74,13 @@ def requests_needed(
             high = ratio_bounds(before, after, q, alpha, factor=n / after.total)[1]
             return high is not None and high <= 1 + margin
 
-    low, high = 0.0, float(config.compare.min_requests)
+    least = config.compare.min_requests * max(1.0, 1 / ratio)
+    low, high = least - 1, least
     while not within(high):
         low, high = high, 2 * high
         if high > MOST:
             return None
-    while high - low > 0.03 * high:
+    while high > least and high - low > 0.03 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if within(middle) else (middle, high)
     unit: int = 10 ** max(0, len(str(math.ceil(high))) - 2)
@@ -103,6 +106,9 @@ def _of_no_worse(
             f"of {left.n} simulated ones were promoted, {_percent(left.share)} stayed inconclusive "
             f"until a phase's max_duration{_most(simulated.by)}."
         )
+    if stuck:
+        for phase in config.phases:
+            yield from _too_few(phase, config, figures)
     if stuck and config.compare.promote_on == "non-inferior":
         for phase in config.phases:
             yield from _too_short(phase, config, figures)
@@ -116,9 +122,34 @@ def _of_no_worse(
         )
 
 
+def _too_few(phase: PhaseConfig, config: CanaryConfig, figures: Figures) -> Iterator[str]:
+    """Yield what keeps a phase below min_requests, or without enough samples."""
+    points, fewest = config.sla.points, config.compare.min_requests
+    limits = [key for key in type(config.sla).model_fields if key != "points"]
+    if all(getattr(config.sla, key) is None for key in limits):
+        return
+    window = points * config.sample_interval
+    if window > phase.longest:
+        yield (
+            f"Phase {phase.name} ends after {_time(phase.longest)}, before it has the {points} "
+            f"samples that sla.points wants, {_time(config.sample_interval)} apart: lower "
+            f"sla.points or sample_interval, or raise max_duration."
+        )
+        return
+    per_second = figures.rate * phase.weight / 100
+    counted = any(getattr(config.sla, key) is not None for key in _COUNTED)
+    if counted and per_second * window < 1.2 * fewest:
+        yield (
+            f"Phase {phase.name}: the last {points} samples of {_time(config.sample_interval)} "
+            f"have about {per_second * window:.0f} requests of the new version, and limits of sla "
+            f"are judged by {fewest} (compare.min_requests) or more: raise sample_interval to "
+            f"{_time(1.5 * fewest / per_second / points)}, or sla.points, weight or traffic."
+        )
+
+
 def _too_short(phase: PhaseConfig, config: CanaryConfig, figures: Figures) -> Iterator[str]:
     """Yield what keeps a phase from passing, where its time is too short for it."""
-    if phase.weight == 100:
+    if not config.prove_from <= phase.weight < 100:
         return
     per_second = figures.rate * phase.weight / 100
     worst: tuple[float, str, float, int | None] | None = None
@@ -196,9 +227,10 @@ def _unseen(result: CaseResult) -> str:
 def _tighter(signal: str, value: float, config: CanaryConfig, figures: Figures) -> str:
     """Return what it costs to have a margin of that increase itself."""
     margin = math.floor(value * 1000 + 1e-6) / 1000
-    first = min(config.phases, key=lambda phase: phase.weight)
-    if margin <= 0 or first.weight == 100:
+    proving = [p for p in config.phases if config.prove_from <= p.weight < 100]
+    if margin <= 0 or not proving:
         return ""
+    first = proving[0]
     needed = requests_needed(config, figures, signal, margin, first.weight)
     start = f"To have it caught, set compare.{signal}: {margin:g}"
     if needed is None:
@@ -206,7 +238,7 @@ def _tighter(signal: str, value: float, config: CanaryConfig, figures: Figures) 
     seconds = needed / (figures.rate * first.weight / 100)
     then = "raise the weight or the traffic" if seconds > first.longest else "there is time"
     return (
-        f"{start}, which takes about {needed} requests of the new version a phase; at "
+        f"{start}, which takes about {needed} requests of the new version in {first.name}; at "
         f"{_number(figures.rate)}/s, {first.weight} % of which are its own, that is "
         f"{_time(seconds)}: {then}."
     )

@@ -13,6 +13,9 @@ from pytest_llmdeploy.release.canary.calibration.simulation import Place
 from pytest_llmdeploy.release.canary.judge import QUANTILES
 
 PROMOTE, CATCH, TOLERATE, BLIND = "promote", "catch", "tolerate", "not judged"
+UNKNOWN = "unknown"
+_LEAST = 1e-6
+"""Increases below are rounding."""
 _PROCESS = ("cpu_usage", "memory_usage")
 """Signals of the process, which its metrics tell however the service's own are."""
 
@@ -62,10 +65,10 @@ def _increases(
                 what, q = QUANTILES[signal]
                 before = quantile(getattr(figures, what), q)
                 grown = quantile(getattr(worse, what), q) / before - 1 if before > 0 else 0.0
-            if grown > 1e-6:
+            if grown > _LEAST:
                 yield Increase(f"compare.{signal}", signal, grown, margin)
     sla = config.sla
-    if sla.error_rate is not None and worse.error_rate > figures.error_rate:
+    if sla.error_rate is not None and worse.error_rate - figures.error_rate > _LEAST:
         yield Increase("sla.error_rate", "error_rate", worse.error_rate, sla.error_rate)
     for signal in ("latency_p95", "latency_p99", "ttft_p95"):
         limit = getattr(sla, signal)
