@@ -19,7 +19,7 @@ import pytest
 from pytest_llmdeploy.reports.html_report import write_html
 from pytest_llmdeploy.verdicts import Verdict
 from tests.plugin.conftest import Project, scripted_url
-from tests.unit.canary_records import Maker
+from tests.unit.canary_records import Maker, none_failed
 from tests.unit.reports.samples import event, full_run, load_event, load_summary, run, write_summary
 
 __all__ = ["scripted_url"]  # a fixture
@@ -177,10 +177,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def full(browser: Browser) -> Browser:
     (browser.folder / "full").mkdir()
-    for name, failing in (("bad", 20), ("good", 0)):
+    for name, failures in (("bad", (20).__mul__), ("good", none_failed)):
         made = Maker(browser.folder / "full" / "records" / "canary" / name)
         made.watch()
-        made.watch(lambda look, failing=failing: failing * look)
+        made.watch(failures)
         made.write()
     write_html(full_run(browser.folder / "full"))
     return browser
@@ -237,7 +237,15 @@ def test_the_page_fits_and_is_readable(full: Browser, width: int, scheme: str) -
     assert full.run(OVERLAPS) == []
     assert full.run(CONTRASTS) == []
     text = full.run("return document.body.innerText")
-    words = ("✗ FAIL", "✓ PASS", "! ERROR", "? INCONCLUSIVE", "capacity 36/s", "Failures", "Evidence")
+    words = (
+        "✗ FAIL",
+        "✓ PASS",
+        "! ERROR",
+        "? INCONCLUSIVE",
+        "capacity 36/s",
+        "Failures",
+        "Evidence",
+    )
     assert [word for word in words if word not in text] == []
     background = full.run("return getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 21, 26)"}[scheme]
