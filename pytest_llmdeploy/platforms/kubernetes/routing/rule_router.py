@@ -215,6 +215,11 @@ class RuleRouter(ABC):
                 f"it gives {_shown(weights[0])}, and {stable} is the running version: a canary "
                 "begins where that has all; finish or take back the other release first"
             )
+        if (said := self._status_lacks(found)) is not None:
+            raise RulesError(
+                f"its status is not well before anything was changed, and could not tell later "
+                f"whether a weight has arrived: {said}"
+            )
         manager = writer(found, self.rules_key)
         if manager is not None and not manager.startswith(ByHand):
             text = (
