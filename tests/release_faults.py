@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pytest_llmdeploy.assembly.fleets import make_fleet
@@ -48,13 +48,20 @@ body = json.dumps({"status": "ok", "color": os.environ["COLOR"]}).encode()
 head = f"HTTP/1.1 200 OK\\r\\nx-llm-version: {os.environ['VERSION']}\\r\\n"
 answer = head.encode() + b"content-length: %d\\r\\n\\r\\n" % len(body) + body
 
+failure = answer.replace(b"200 OK", b"500 Bad")
+every = int(os.environ.get("FAIL_EVERY", "0"))
+asked = 0
+
 def serve(connection):
+    global asked
     seen = b""
     while piece := connection.recv(65536):
         seen += piece
         while b"\\r\\n\\r\\n" in seen:
-            seen = seen.partition(b"\\r\\n\\r\\n")[2]
-            connection.sendall(answer)
+            request, _, seen = seen.partition(b"\\r\\n\\r\\n")
+            asked += request.startswith(b"GET /work")
+            fails = every and request.startswith(b"GET /work") and asked % every == 0
+            connection.sendall(failure if fails else answer)
 
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=128)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -173,7 +180,7 @@ class ThreadTraffic:
         assert self.url.hostname is not None
         connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=3)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", "/work")
             answer = connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException):
@@ -244,7 +251,7 @@ class Site:
     traffics: list[ThreadTraffic] = field(default_factory=list)
 
     @classmethod
-    def build(cls, folder: Path, config: str = CONFIG) -> Site:
+    def build(cls, folder: Path, config: str = CONFIG) -> Self:
         (folder / "replica.py").write_text(REPLICA)
         (folder / "llmdeploy.yaml").write_text(config.replace("PYTHON", sys.executable))
         loaded = load_config(folder / "llmdeploy.yaml", "local")

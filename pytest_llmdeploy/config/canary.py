@@ -293,6 +293,13 @@ class CanaryConfig(Section):
             raise ValueError("the weights of the phases must grow")
         return self
 
+    @model_validator(mode="after")
+    def _quality_has_its_phase(self) -> CanaryConfig:
+        weight = None if self.quality is None else self.quality.phase
+        if weight is not None and weight not in [phase.weight for phase in self.phases]:
+            raise ValueError(f"quality.phase is {weight}, and no phase has that weight")
+        return self
+
     @property
     def prove_from(self) -> int:
         """Return the weight from which on it must be shown that the version is no worse."""
@@ -310,7 +317,7 @@ def one_shift(config: CanaryConfig, weight: int, duration: float | None) -> Cana
     """Return the section with one phase: the shift of `--llmdeploy-weight`, 300 s by default."""
     known = next((phase for phase in config.phases if phase.weight == weight), None)
     phase: dict[str, Any] = {"weight": weight, "duration": duration or 300.0}
-    if duration is None and known is not None:
-        phase = known.model_dump()
+    if known is not None:
+        phase = known.model_dump() if duration is None else phase | {"approve": known.approve}
     compare = config.compare.model_copy(update={"prove_from": config.prove_from})
     return config.model_copy(update={"phases": (PhaseConfig(**phase),), "compare": compare})

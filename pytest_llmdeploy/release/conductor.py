@@ -87,7 +87,8 @@ class Conductor:
                 self._go_back(record)
         self._tell(self._final_state(failed))
         if self._release.canary is not None:
-            self._release.canary.close()
+            with suppress(OSError, LLMDeployError):  # nothing may stand before the lock
+                self._release.canary.close()
         # Kept after a rollback that failed: nothing may be released over that.
         if self._rollback is None or self._rollback.succeeded:
             self._unlock()
@@ -209,8 +210,7 @@ class Conductor:
             return self._released()
         report = self._rollback
         if report is None:
-            reason = "nothing was changed: the release ended before its first change"
-            return _told(FINAL, Verdict.PASS, reason)
+            return _told(FINAL, Verdict.PASS, self._unchanged())
         detail = {"rollback": report.to_json()}
         if not report.succeeded:
             lines = [f"ROLLBACK FAILED: {report.reason}", "to bring the former state back, run:"]
@@ -226,17 +226,35 @@ class Conductor:
             reason += f"; {report.requests_exposed} requests of ours were exposed"
         return replace(_told(FINAL, Verdict.PASS, reason), detail=detail)
 
+    def _unchanged(self) -> str:
+        """Return what is so where the release ended before its first change."""
+        release = self._release
+        if release.canary is None or release.canary.resumed_at is None:
+            return "nothing was changed: the release ended before its first change"
+        return (
+            f"nothing was changed: {release.new} ({release.order.image}) still has the "
+            f"{release.canary.resumed_at} % of the traffic at which an earlier run held it; to "
+            f"take it back, run `llmdeploy rollback --env {release.order.environment}`"
+        )
+
     def _held(self, held: Held) -> StepRecord:
         """Leave the split as it is, for a later run to go on with, or a person to take back."""
         release = self._release
         self._stop_traffic()
-        release.journal.hold(held.weight)
-        environment = release.order.environment
-        reason = (
+        back = f"`llmdeploy rollback --env {release.order.environment}`"
+        state = (
             f"{held.reason}: {release.new} ({release.order.image}) keeps {held.weight} % of the "
-            f"traffic, {release.old} the rest; to go on, release the same image again; to take it "
-            f"back, run `llmdeploy rollback --env {environment}`"
+            f"traffic, {release.old} the rest"
         )
+        try:
+            release.journal.hold(held.weight, held.phase, held.reason)
+        except PlatformError as error:
+            reason = (
+                f"{state}; that it is held could not be noted ({error}), so no run can go on with "
+                f"it; to take it back, run {back}"
+            )
+            return _told(FINAL, Verdict.ERROR, reason)
+        reason = f"{state}; to go on, release the same image again; to take it back, run {back}"
         return _told(FINAL, held.verdict, reason)
 
     def _released(self) -> StepRecord:

@@ -43,9 +43,13 @@ class Journal:
         self.store_error: str | None = None
         """Why the platform's copy, or the file itself, is not complete."""
 
-    def begin(self, release: Mapping[str, Any]) -> None:
-        """Start the journal of a release; raise PlatformError where the platform cannot keep it."""
-        self._store.clear()
+    def begin(self, release: Mapping[str, Any], *, resumed: bool = False) -> None:
+        """Start the journal of a release; raise PlatformError where the platform cannot keep it.
+
+        With `resumed` what is there stays: until this entry is written, the release is held still.
+        """
+        if not resumed:
+            self._store.clear()
         entry = {"kind": BEGIN, "format": FORMAT, "release": dict(release)}
         self._write(entry)
 
@@ -65,12 +69,17 @@ class Journal:
         """Close the journal: nothing is left to be finished."""
         self._write({"kind": END, "state": state}, durable=False, attempts=END_ATTEMPTS)
 
-    def hold(self, weight: int) -> None:
-        """Note that the release waits with this weight, for a later run to go on with it."""
-        entry = {"kind": HELD, "weight": weight}
-        self._write(entry, durable=False, attempts=END_ATTEMPTS)
+    def hold(self, weight: int, phase: int, reason: str) -> None:
+        """Note that the release waits with this weight, for a later run to go on with it.
 
-    def _write(self, entry: dict[str, Any], *, durable: bool = True, attempts: int = 1) -> None:
+        Raises PlatformError where the platform cannot keep that.
+        """
+        entry = {"kind": HELD, "weight": weight, "phase": phase, "reason": reason}
+        if not self._write(entry, durable=False, attempts=END_ATTEMPTS):
+            raise PlatformError(self.store_error or "")
+
+    def _write(self, entry: dict[str, Any], *, durable: bool = True, attempts: int = 1) -> bool:
+        """Return whether the platform's store has it."""
         entry = {"time": time.time(), **entry}
         try:
             append_durably(self.path, entry)
@@ -81,13 +90,14 @@ class Journal:
         for left in reversed(range(attempts)):
             try:
                 self._store.append(entry)
-                return
+                return True
             except PlatformError as error:
                 self.store_error = str(error)
                 if durable:
                     raise
             if left:
                 time.sleep(END_INTERVAL)
+        return False
 
 
 def append_durably(path: Path, entry: Mapping[str, Any]) -> None:
@@ -155,6 +165,9 @@ class Situation:
     """Seconds since the epoch of the last entry."""
     held: int | None = None
     """Percent of the traffic with which it waits on purpose; None where it does not wait."""
+    held_phase: int | None = None
+    """Weight that the phase asked for in which it was held."""
+    held_because: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -164,7 +177,8 @@ class Situation:
     @property
     def may_have_switched(self) -> bool:
         """Whether users may have met the new version."""
-        return not MOVING.isdisjoint(self.intended)
+        resumed = self.release.get("resumed_at") is not None
+        return resumed or not MOVING.isdisjoint(self.intended)
 
     def in_words(self) -> str:
         """Return where the release stopped, in a sentence."""
@@ -184,6 +198,7 @@ class Situation:
 def situation(entries: Sequence[Mapping[str, Any]]) -> Situation | None:
     """Return what the entries say; None where they hold no release.
 
+    A release that a later run goes on with begins anew there: what counts is its last beginning.
     Raises ValueError for entries of another format.
     """
     if not entries:
@@ -191,12 +206,18 @@ def situation(entries: Sequence[Mapping[str, Any]]) -> Situation | None:
     first = entries[0]
     if first.get("kind") != BEGIN or first.get("format") != FORMAT:
         raise ValueError("the journal is of another version of pytest-llmdeploy")
+    begins = [number for number, entry in enumerate(entries) if entry["kind"] == BEGIN]
+    first, entries = entries[begins[-1]], entries[begins[-1] :]
+    last = entries[-1]
+    held = last if last["kind"] == HELD else {}
     ended = [entry for entry in entries if entry["kind"] == END]
     return Situation(
         release=first["release"],
         intended=tuple(entry["action"] for entry in entries if entry["kind"] == INTENT),
         finished=tuple(entry["action"] for entry in entries if entry["kind"] == DONE),
         state=ended[-1]["state"] if ended else None,
-        last=entries[-1]["time"],
-        held=entries[-1]["weight"] if entries[-1]["kind"] == HELD else None,
+        last=last["time"],
+        held=held.get("weight"),
+        held_phase=held.get("phase"),
+        held_because=held.get("reason", ""),
     )

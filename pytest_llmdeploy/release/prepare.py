@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmdeploy.errors import LockedError, NotMeasuredError, PlatformError
+from pytest_llmdeploy.errors import ConflictError, LockedError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.ports import Rollout, other_color
 from pytest_llmdeploy.release.convergence import Identity
-from pytest_llmdeploy.release.journal import WEIGHT, Situation, situation
+from pytest_llmdeploy.release.journal import Situation, situation
 from pytest_llmdeploy.release.state import Outcome, Release, StepFailedError
 from pytest_llmdeploy.release.waiting import patiently
 from pytest_llmdeploy.verdicts import Verdict
@@ -90,12 +90,35 @@ def _go_on(release: Release, held: Situation) -> Outcome:
     assert canary is not None
     assert held.held is not None
     canary.resumed_at = held.held
+    canary.resumed_phase, canary.resumed_because = held.held_phase, held.held_because
     release.old, release.new = noted["old_color"], noted["new_color"]
     release.old_image, release.old_whole = noted["old_image"], noted["old_whole"]
     release.old_identity = Identity(*noted["old_identity"])
     release.snapshot = noted["snapshot"]
+    _check_still_held(release, held)
     said = _baseline(release)
     return Outcome(f"goes on with {held.in_words()} (run {noted['run']}); {said}")
+
+
+def _check_still_held(release: Release, held: Situation) -> None:
+    """Raise ConflictError where somebody has changed what was held, meanwhile."""
+    assert release.canary is not None
+    router = release.canary.router
+    weight = router.read().weights.get(release.new, 0)
+    color, image = release.fleet.color(), release.fleet.image(release.new)
+    found = []
+    if weight != held.held:
+        found.append(f"{router.name} gives {release.new} {weight} % now, not {held.held} %")
+    if color != release.old:
+        found.append(f"the service leads to {color} now, not to {release.old}")
+    if image != release.order.image:
+        found.append(f"{release.new} has {image} now, not {release.order.image}")
+    if found:
+        raise ConflictError(
+            f"{held.in_words()}, but somebody else has changed it since: {'; '.join(found)}; "
+            f"to bring back what was before it, run "
+            f"`llmdeploy rollback --env {release.order.environment}`"
+        )
 
 
 def _baseline(release: Release) -> str:
@@ -132,6 +155,7 @@ def _baseline(release: Release) -> str:
 def deploy(release: Release) -> Outcome:
     """Have the new version's replicas made."""
     order = release.order
+    resumed = None if release.canary is None else release.canary.resumed_at
     release.journal.begin(
         {
             "run": order.run_id,
@@ -147,11 +171,11 @@ def deploy(release: Release) -> Outcome:
             "old_identity": [release.old_identity.color, release.old_identity.version],
             "snapshot": release.snapshot,
             "stage": "blue_green" if release.canary is None else "canary",
-        }
+            "resumed_at": resumed,
+        },
+        resumed=resumed is not None,
     )
-    if release.canary is not None and release.canary.resumed_at is not None:
-        # Users meet the new version already.
-        release.journal.intend(WEIGHT, color=release.new, weight=release.canary.resumed_at)
+    if resumed is not None:  # users meet the new version already
         release.moments = replace(release.moments, switch=time.monotonic())
     release.moments = replace(release.moments, deploy=time.monotonic())
     with release.action("deploy", color=release.new, image=order.image):

@@ -13,6 +13,7 @@ from pytest_llmdeploy.release.convergence import Identity, endpoints_lack
 from pytest_llmdeploy.release.journal import Journal, Situation
 from pytest_llmdeploy.release.record import RollbackReport
 from pytest_llmdeploy.release.rollback import WayBack, roll_back
+from pytest_llmdeploy.release.routed import RoutedFleet
 from pytest_llmdeploy.release.state import Checks, StepFailedError
 from pytest_llmdeploy.release.waiting import patiently
 from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
@@ -60,6 +61,9 @@ class Recovery:
                 f"the service leads to {color}, not to {new}: there is nothing to keep; "
                 "without --keep-new the former state is brought back"
             )
+        if isinstance(self.fleet, RoutedFleet):
+            # All that the service's name leads to, the route must lead to as well.
+            self.fleet.router.promote(new)
         told: list[str] = []
 
         def well() -> bool:

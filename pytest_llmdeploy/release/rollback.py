@@ -96,7 +96,9 @@ def _ensure_former(way: WayBack, journal: Journal | None, left: Callable[[], flo
     if old is None:
         return
     try:
-        if way.fleet.rollout(old).ready or way.fleet.color() == old:
+        rollout = way.fleet.rollout(old)
+        # Those that are ready while none is wanted are about to end.
+        if (rollout.ready and rollout.desired) or way.fleet.color() == old:
             return
         image = way.fleet.image(old)
     except PlatformError:

@@ -77,6 +77,8 @@ class Held:
 
     weight: int
     """Percent of the traffic that the new version keeps."""
+    phase: int
+    """Weight that the phase asked for; `weight` is what the router could make of it."""
     reason: str
     verdict: Verdict
     """What the last item says: PASS where the run was to do no more than this."""

@@ -46,9 +46,10 @@ def wait_for_split(
     """Make connections until their split agrees with the weight (percent).
 
     A sample that excludes the weight is thrown away and another begun: a change takes a moment to
-    arrive. `check` is called before each connection; what it raises ends the waiting. Raises
-    WaitTimeoutError where no sample agreed in time: what is served is not what was asked for, and
-    no figure of either version means anything.
+    arrive. Both versions must have answered where both are to: a tolerance as wide as the weight
+    would take a router that does nothing for right. `check` is called before each connection; what
+    it raises ends the waiting. Raises WaitTimeoutError where no sample agreed in time: what is
+    served is not what was asked for, and no figure of either version means anything.
     """
     sample = _Sample(clock)
     last = ""
@@ -63,7 +64,7 @@ def wait_for_split(
             return None
         sample.add(_is_canary(answered, stable, canary))
         judged = judge_split(sample.canary, sample.n, weight, tolerance, ALPHA)
-        if judged.verdict is Verdict.PASS:
+        if judged.verdict is Verdict.PASS and (weight in (0, 100) or 0 < sample.canary < sample.n):
             return Served(judged.share or 0.0, judged.low, judged.high, sample.n, sample.since)
         last = judged.reason
         if judged.verdict is Verdict.FAIL:

@@ -96,21 +96,22 @@ class PhaseJudge:
         return Judgement(*_together(found), found)
 
     def _findings(self, look: Look) -> Iterator[Finding]:
-        yield from self._service_levels()
+        yield from self._service_levels(look)
         if look.weight < ALL:
             yield from self._comparisons(look)
         yield from _split(look, self._config.split_tolerance)
         if self._config.quality is not None and self._answers is not None:
             yield self._quality(self._answers)
 
-    def _service_levels(self) -> Iterator[Finding]:
+    def _service_levels(self, look: Look) -> Iterator[Finding]:
         sla = self._config.sla
         for key in type(sla).model_fields:
             limit = getattr(sla, key)
             if key == "points" or limit is None:
                 continue
             signal = key.removeprefix("min_")
-            yield self._service_level(signal, limit, at_most=signal == key)
+            found = self._service_level(signal, limit, at_most=signal == key)
+            yield _with_unattributed(found, look) if signal == "error_rate" else found
 
     def _service_level(self, signal: str, limit: float, *, at_most: bool) -> Finding:
         wanted = self._config.sla.points
@@ -219,6 +220,26 @@ class PhaseJudge:
             n_stable=n,
             source=f"gate {quality.gate}",
         )
+
+
+def _with_unattributed(found: Finding, look: Look) -> Finding:
+    """Return the finding about failures, as far as it holds whoever failed.
+
+    A version that gives no answer at all cannot be told from its failures.
+    """
+    nobody, known = look.unattributed, look.sent.get(CANARY, 0)
+    if found.verdict is not Verdict.PASS or not nobody:
+        return found
+    assert found.estimate is not None
+    assert found.limit is not None
+    worst = (found.estimate * known + nobody) / (known + nobody)
+    if worst <= found.limit:
+        return found
+    reason = (
+        f"{nobody} requests failed of which nobody is known to have answered them; were they the "
+        f"new version's, {worst:.1%} of its requests would have failed: {found.reason}"
+    )
+    return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
 
 def _finding(signal: str, margin: float, found: Comparison) -> Finding:

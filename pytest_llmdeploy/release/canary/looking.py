@@ -78,14 +78,12 @@ class Observer:
             if key == "points" or getattr(config.sla, key) is None:
                 continue
             signal = key.removeprefix("min_")
-            yield signal, self._sample(signal, now)
+            yield signal, self._sample(signal, key, now)
 
-    def _sample(self, signal: str, now: float) -> Value | Missing:
+    def _sample(self, signal: str, key: str, now: float) -> Value | Missing:
         source = self._figures.source(signal)
         if source is None:
-            why = (
-                f"no source tells {signal}: name one in canary.metrics, or set canary.sla.{signal}"
-            )
+            why = f"no source tells {signal}: name one in canary.metrics, or set canary.sla.{key}"
             return Missing(NOT_MEASURED, f"{why}: null")
         subject = self._subjects[CANARY]
         since = max(self._started, now - self._window(source))

@@ -76,7 +76,6 @@ def prove_no_shift_loss(release: Release) -> Outcome:
             f"changed were answered by nobody ({', '.join(kinds)})",
             detail,
         )
-    release.decided = not canary.one_shift
     bound = upper_bound(0, found.open, CONFIDENCE)
     other = ""
     if found.unattributed:

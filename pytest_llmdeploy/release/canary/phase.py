@@ -34,9 +34,10 @@ LOOKS = "looks.jsonl"
 def run_phase(phase: PhaseConfig, release: Release) -> Outcome:
     """Shift to the phase's weight, and watch it."""
     canary = canary_of(release)
-    if canary.resumed_at is not None and phase.weight <= canary.resumed_at:
+    if canary.is_behind(phase.weight):
         return Outcome(
-            f"passed in the run that held the release at {canary.resumed_at} %; not repeated"
+            f"not repeated: an earlier run held the release at {canary.resumed_at} % "
+            f"({canary.resumed_because or 'nothing is said why'}), and this one goes on with it"
         )
     if steering.wants(canary.control, steering.PROMOTE):
         return Outcome("left out: promoted at once, as a person asked; NOT JUDGED")
@@ -57,8 +58,7 @@ class _Watch:
         canary = canary_of(self.release)
         started = time.time()
         try:
-            with _writer(self.release) as writer:
-                judgement, elapsed, forced = self._watch(writer, started)
+            judgement, elapsed, forced = self._kept_watch(started)
         except (StepFailedError, NotMeasuredError) as error:
             verdict = Verdict.FAIL if isinstance(error, StepFailedError) else Verdict.ERROR
             self._note(Judgement(verdict, str(error), ()), started)
@@ -80,26 +80,40 @@ class _Watch:
             raise NotMeasuredError(reason)
         if canary.config.inconclusive == "hold":
             why = f"{self.phase.name} stayed inconclusive for {elapsed:.0f} s"
-            self.release.held = Held(self.shifted.made, why, Verdict.INCONCLUSIVE)
+            made, asked = self.shifted.made, self.phase.weight
+            self.release.held = Held(made, asked, why, Verdict.INCONCLUSIVE)
         raise InconclusiveError(f"not enough to tell: {reason}", detail)
+
+    def _kept_watch(self, started: float) -> tuple[Judgement, float, bool]:
+        """Watch, and keep what was seen; raise NotMeasuredError where that cannot be kept."""
+        writer = LookWriter(canary_of(self.release).folder / LOOKS)
+        try:
+            return self._watch(writer, started)
+        except OSError as error:
+            raise NotMeasuredError(f"what the phase saw cannot be kept: {error}") from error
+        finally:
+            with suppress(OSError):
+                writer.close()
 
     def _watch(self, writer: LookWriter, started: float) -> tuple[Judgement, float, bool]:
         release, phase, canary = self.release, self.phase, canary_of(self.release)
         config = canary.config
         observer = Observer(canary, phase.name, self.shifted.made, started)
         judge = PhaseJudge(config)
-        restarts = self._restarts()
+        begun = time.monotonic()  # a clock that is set must not end a phase
+        marks = [phase.duration, phase.longest]
         next_look, next_sample = config.look_interval, config.sample_interval
         asks_answers = config.quality is not None and phase.weight == (
             config.quality.phase or config.phases[0].weight
         )
         while True:
-            elapsed = time.time() - started
-            self._check_replicas(restarts)
+            elapsed = time.monotonic() - begun
+            self._check_replicas(canary.restarts)
             if steering.wants(canary.control, steering.ABORT):
                 raise StepFailedError(f"a person asked to abort ({canary.control})")
             over = elapsed >= phase.duration
-            if elapsed >= min(next_look, next_sample) or over:
+            if elapsed >= min(next_look, next_sample, *marks):
+                marks = [mark for mark in marks if mark > elapsed]
                 sampled = elapsed >= next_sample
                 look = observer.look(elapsed, sample=sampled, answers=asks_answers)
                 asks_answers = False
@@ -121,7 +135,7 @@ class _Watch:
                     return judgement, elapsed, False
                 if waits:
                     release.now_doing = f"{phase.name} is held, as a person asked ({elapsed:.0f} s)"
-            pause = min(next_look, next_sample, max(phase.duration, elapsed + TICK)) - elapsed
+            pause = min(next_look, next_sample, *marks) - elapsed
             release.patience.sleep(min(max(pause, 0.01), TICK))
 
     def _note(self, judgement: Judgement, started: float) -> None:
@@ -137,10 +151,6 @@ class _Watch:
                 findings=tuple(finding.to_json() for finding in judgement.findings),
             )
         )
-
-    def _restarts(self) -> Mapping[str, int]:
-        pods = patiently(lambda: self.release.fleet.pods(self.release.new), [])() or ()
-        return {pod.name: pod.restarts for pod in pods if pod.name in self.release.pods}
 
     def _check_replicas(self, before: Mapping[str, int]) -> None:
         """Raise StepFailedError where a replica of the new version was restarted, or has gone."""
@@ -167,24 +177,6 @@ class _Watch:
                 f"{canary.router.name} gives {self.release.new} {made} % now, not "
                 f"{self.shifted.made} %: somebody else has changed it"
             )
-
-
-def _writer(release: Release) -> _Writing:
-    return _Writing(LookWriter(canary_of(release).folder / LOOKS))
-
-
-class _Writing:
-    """A writer that is closed at the end, and whose errors stop the phase."""
-
-    def __init__(self, writer: LookWriter) -> None:
-        self._writer = writer
-
-    def __enter__(self) -> LookWriter:
-        return self._writer
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._writer.close()
 
 
 def _is_mismatch(judgement: Judgement) -> bool:

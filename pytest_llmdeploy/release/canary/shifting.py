@@ -63,6 +63,8 @@ def make_route(release: Release) -> Outcome:
     assert old is not None
     config = canary.config
     ready = [pod.name for pod in release.fleet.pods(old) if pod.ready and not pod.terminating]
+    present = {pod.name: pod.restarts for pod in release.fleet.pods(new)}
+    canary.restarts = {name: present.get(name, 0) for name in release.pods}
     canary.stable = Subject("stable", old, release.old_identity.version, tuple(sorted(ready)))
     canary.canary = Subject("canary", new, release.new_identity.version, release.pods)
     if release.running is None:
@@ -181,7 +183,9 @@ def promote(release: Release) -> Outcome:
             check=lambda: _check_rollout(release),
         )
     except WaitTimeoutError as error:
-        raise StepFailedError(str(error)) from error
+        raise PlatformError(
+            f"{error}. This says nothing about the new version; look at what routes"
+        ) from error
     shifted.converged, shifted.share = before + found.all, 1.0
     shifted.connections = release.config.fresh_connections
     release.moments = replace(release.moments, converged=before + found.all)

@@ -113,7 +113,11 @@ class CanaryState:
     one_shift: bool = False
     """The run is to make one shift, and no more."""
     resumed_at: int | None = None
-    """Weight at which an earlier run held this release."""
+    """Weight at which an earlier run held this release, as the router made it."""
+    resumed_phase: int | None = None
+    """Weight of the phase in which that was."""
+    resumed_because: str = ""
+    """Why it was held."""
     figures: Figures | None = None
     stable: Subject | None = None
     canary: Subject | None = None
@@ -121,6 +125,20 @@ class CanaryState:
     phases: list[PhaseRecord] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
     """What leads a request to the new version; empty where nothing does."""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Restarts of each of its replicas before it had traffic."""
+
+    def is_behind(self, weight: int) -> bool:
+        """Return whether an earlier run has come through the phase of that weight."""
+        held = self.resumed_phase if self.resumed_phase is not None else self.resumed_at
+        return not self.one_shift and held is not None and weight <= held
+
+    def is_last_behind(self, weight: int) -> bool:
+        """Return whether an earlier run was held in the phase of that weight."""
+        return weight == max(
+            (phase.weight for phase in self.config.phases if self.is_behind(phase.weight)),
+            default=None,
+        )
 
     def close(self) -> None:
         """Release connections."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_llmdeploy.config.canary import PhaseConfig
 from pytest_llmdeploy.release.canary.shifting import canary_of
+from pytest_llmdeploy.release.canary.state import CanaryState
 from pytest_llmdeploy.release.state import (
     Held,
     InconclusiveError,
@@ -34,7 +35,7 @@ def approve(phase: PhaseConfig, release: Release) -> Outcome:
     Without one, the release is held (`env`, `exit`) or goes back (`file`, after approve_timeout).
     """
     canary = canary_of(release)
-    if canary.resumed_at is not None and phase.weight <= canary.resumed_at:
+    if _goes_on(phase, canary):
         return Outcome(f"approved by going on with the release that was held at {phase.weight} %")
     if wants(canary.control, PROMOTE):
         return Outcome("promoted at once, as a person asked")
@@ -43,21 +44,52 @@ def approve(phase: PhaseConfig, release: Release) -> Outcome:
     names = {name.strip() for name in canary.approved().split(",")}
     if phase.approve == "env" and not names.isdisjoint({phase.name, "all"}):
         return Outcome(f"{APPROVE_VARIABLE} approves it")
-    release.held = Held(phase.weight, f"{phase.name} waits for approval", Verdict.INCONCLUSIVE)
+    made = canary.shifts[-1].made if canary.shifts else canary.resumed_at or phase.weight
+    why = f"{phase.name} waits for approval"
+    release.held = Held(made, phase.weight, why, Verdict.INCONCLUSIVE)
     how = "release the same image again"
     if phase.approve == "env":
         how += f" with {APPROVE_VARIABLE}={phase.name}"
     raise InconclusiveError(f"{phase.name} has passed and is not approved; to approve it, {how}")
 
 
+def _goes_on(phase: PhaseConfig, canary: CanaryState) -> bool:
+    """Return whether an earlier run has ended so that going on with it is the approval."""
+    if not canary.is_behind(phase.weight):
+        return False
+    # The last phase's approval by file or variable is still to come: a job that is run again by a
+    # machine must not approve.
+    return phase.approve == "exit" or not canary.is_last_behind(phase.weight)
+
+
 def _approved_by_file(path: Path, release: Release) -> Outcome:
     path.parent.mkdir(parents=True, exist_ok=True)
-    timeout = canary_of(release).config.approve_timeout
+    canary = canary_of(release)
+    timeout = canary.config.approve_timeout
     release.now_doing = f"waits for approval: touch {path}, or write '{REJECT}' into it"
     begun = time.monotonic()
+    empty_before = False
+
+    def decided() -> str | None:
+        nonlocal empty_before
+        if wants(canary.control, ABORT):
+            raise StepFailedError(f"a person asked to abort ({canary.control})")
+        if wants(canary.control, PROMOTE):
+            return "promoted at once, as a person asked"
+        _take_over_requests(release)
+        try:
+            said = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
+        except OSError:
+            return None
+        # One that is empty may be about to be written, with a rejection: so it is read twice.
+        if not said and not empty_before:
+            empty_before = True
+            return None
+        return said or "touched"
+
     try:
-        wait_until(
-            path.exists,
+        said = wait_until(
+            decided,
             what=f"{path} should approve the next phase",
             timeout=timeout,
             setting="canary.approve_timeout",
@@ -66,8 +98,13 @@ def _approved_by_file(path: Path, release: Release) -> Outcome:
         )
     except WaitTimeoutError as error:
         raise StepFailedError(f"nobody approved it: {error}") from error
-    said = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
     if said.lower().startswith(REJECT):
         raise StepFailedError(f"a person rejected it: {said}")
-    who = f" ({said})" if said else ""
-    return Outcome(f"approved after {time.monotonic() - begun:.0f} s{who}")
+    return Outcome(f"approved after {time.monotonic() - begun:.0f} s ({said})")
+
+
+def _take_over_requests(release: Release) -> None:
+    """Count what has ended meanwhile, so that it does not heap up for an hour."""
+    canary = canary_of(release)
+    if canary.figures is not None and canary.stable is not None and canary.canary is not None:
+        canary.figures.look((canary.stable, canary.canary))

@@ -39,7 +39,7 @@ def canary_steps(config: CanaryConfig, *, one_shift: bool = False) -> Mapping[st
             steps[f"approve-{phase.name}"] = partial(approve, phase)
     if not one_shift or config.phases[-1].weight == ALL:
         steps["promote"] = promote
-        steps["zero-loss"] = prove_no_shift_loss
+        steps["zero-loss"] = _prove_and_decide
         steps["cleanup"] = clean_up
     else:
         steps["zero-loss"] = _prove_and_hold
@@ -55,8 +55,14 @@ def _preflight(release: Release) -> Outcome:
     return preflight(release)
 
 
+def _prove_and_decide(release: Release) -> Outcome:
+    outcome = prove_no_shift_loss(release)
+    release.decided = True
+    return outcome
+
+
 def _prove_and_hold(release: Release) -> Outcome:
     outcome = prove_no_shift_loss(release)
-    weight = canary_of(release).config.phases[-1].weight
-    release.held = Held(weight, "shifted, as asked", Verdict.PASS)
+    made = canary_of(release).shifts[-1]
+    release.held = Held(made.made, made.weight, "shifted, as asked", Verdict.PASS)
     return outcome
