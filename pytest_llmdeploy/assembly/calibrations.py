@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.assembly import Assembly, end_run
 from pytest_llmdeploy.assembly.canaries import canary_config
@@ -66,7 +66,9 @@ class Calibration:
 
     def _blue_green(self, case: Case) -> BlueGreenConfig:
         config = blue_green_config(self._loaded)
-        update = {"drain_duration": config.drain_duration / self._speed}
+        # The running version's replicas stay: what is promoted is taken back at once.
+        update: dict[str, Any] = {"drain_duration": config.drain_duration / self._speed}
+        update["old"] = "keep"
         if case.faults:
             update["rollout_timeout"] = min(config.rollout_timeout, ROLLOUT_TIMEOUT)
         return config.model_copy(update=update)

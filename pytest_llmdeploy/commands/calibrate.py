@@ -344,8 +344,6 @@ def _json(known: _Known, code: int) -> dict[str, Any]:
         "figures": None if figures is None else figures.to_json(),
         "left_out": list(known.left_out),
         "cases": [redact.deep(result.to_json()) for result in known.results],
-        "advice": []
-        if figures is None
-        else advice(known.results, known.config, figures, place(known.loaded)),
+        "advice": [] if figures is None else advice(known.results, known.config, figures),
         "notes": [redact(note) for note in known.notes],
     }

@@ -24,7 +24,7 @@ def print_table(console: Console, data: Mapping[str, Any]) -> None:
     table.add_column(measured)
     for name in ("after", "exposed"):
         table.add_column(name, justify="right")
-    for name in ("simulated: caught", "held", "promoted", "median", "exposed"):
+    for name in ("simulated: caught", "inconclusive", "promoted", "median", "exposed"):
         table.add_column(name, justify="right")
     for case in data["cases"]:
         held = "" if case["held"] else " [bold red]✗[/]"
@@ -40,7 +40,7 @@ def print_table(console: Console, data: Mapping[str, Any]) -> None:
         console.print(
             f"measured: real canaries; simulated: the same judge, drawn looks, with figures "
             f"{behind}: {figures['rate']:.3g} requests/s, {100 * figures['error_rate']:.3g} % "
-            "fail. [ ]: 95 % intervals. held: inconclusive, so not promoted.",
+            "fail. [ ]: 95 % intervals.",
             markup=False,
             highlight=False,
         )

@@ -12,10 +12,10 @@ from pytest_llmdeploy.release.canary.calibration.policy import (
     BLIND,
     CATCH,
     TOLERATE,
-    increases,
+    growths,
 )
 from pytest_llmdeploy.release.canary.calibration.results import SLIPS, CaseResult
-from pytest_llmdeploy.release.canary.calibration.simulation import INCONCLUSIVE, PROMOTED, Place
+from pytest_llmdeploy.release.canary.calibration.simulation import INCONCLUSIVE, PROMOTED
 from pytest_llmdeploy.release.canary.judge import QUANTILES
 from pytest_llmdeploy.verdicts.distance import difference_bounds, ratio_bounds
 from pytest_llmdeploy.verdicts.sequences import Distribution
@@ -23,13 +23,15 @@ from pytest_llmdeploy.verdicts.sequences import Distribution
 MOST = 10_000_000.0
 _COUNTED = ("error_rate", "latency_p95", "latency_p99", "ttft_p95", "itl_p95", "truncated")
 """Limits that are judged by a number of requests."""
+_WORTH = 0.005
+"""Increases below are nobody's margin."""
+_USUAL = 0.25
+"""A margin of a latency that is worth proposing, where none is set."""
 _VALUES = 20_000
 """Values that stand for a distribution; more are reckoned by ratio_bounds' factor."""
 
 
-def advice(
-    results: Sequence[CaseResult], config: CanaryConfig, figures: Figures, place: Place
-) -> list[str]:
+def advice(results: Sequence[CaseResult], config: CanaryConfig, figures: Figures) -> list[str]:
     """Return sentences, the most important first."""
     found = [*_of_no_worse(results, config, figures)]
     if not config.compare.signals or all(phase.weight == 100 for phase in config.phases):
@@ -39,7 +41,7 @@ def advice(
             "compare.latency_p95, and give a phase a weight below 100."
         )
     for result in results:
-        found += _of_case(result, config, figures, place)
+        found += _of_case(result, config, figures)
     return found
 
 
@@ -181,9 +183,7 @@ def _too_short(phase: PhaseConfig, config: CanaryConfig, figures: Figures) -> It
     )
 
 
-def _of_case(
-    result: CaseResult, config: CanaryConfig, figures: Figures, place: Place
-) -> Iterator[str]:
+def _of_case(result: CaseResult, config: CanaryConfig, figures: Figures) -> Iterator[str]:
     case, simulated, says = result.case, result.simulated, result.stance.says
     promoted = any(each.outcome == PROMOTED for each in result.measured)
     share = (
@@ -201,15 +201,24 @@ def _of_case(
     elif says == BLIND and (promoted or simulated is None):
         yield f"{what}: {_unseen(result)}"
     elif says == TOLERATE and simulated is not None and simulated.promoted.share >= SLIPS:
-        for each in increases(case, config, figures, place):
-            if each.key.startswith("compare."):
-                yield (
-                    f"{what}: inside of {each.key}: {_margin(each.signal, each.limit)}; {share}. "
-                    + (_tighter(each.signal, each.value, config, figures))
-                )
-                break
-        else:
-            yield f"{what}: {result.stance.why}; {share}."
+        yield f"{what}: {result.stance.why}; {share}. " + _to_catch(result, config, figures)
+
+
+def _to_catch(result: CaseResult, config: CanaryConfig, figures: Figures) -> str:
+    """Return which margin would catch what is tolerated, and what that costs."""
+    assert result.case.effect is not None
+    grown = {
+        signal: value
+        for signal, value in growths(figures, result.case.effect).items()
+        if value >= _WORTH
+    }
+    if not grown:
+        return "No comparison would tell it."
+    signal = max(grown, key=lambda each: (grown[each], each in config.compare.signals))
+    if signal in config.compare.signals:
+        return _tighter(signal, grown[signal], config, figures)
+    rise = f"{signal} grows by {100 * grown[signal]:.0f} %, and compare.{signal} is null. "
+    return rise + _tighter(signal, min(grown[signal], _USUAL), config, figures)
 
 
 def _unseen(result: CaseResult) -> str:

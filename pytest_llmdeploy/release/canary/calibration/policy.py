@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_llmdeploy.config.canary import CanaryConfig
-from pytest_llmdeploy.release.canary.calibration.cases import A_A, Case
+from pytest_llmdeploy.release.canary.calibration.cases import A_A, Case, Effect
 from pytest_llmdeploy.release.canary.calibration.figures import Figures, quantile
 from pytest_llmdeploy.release.canary.calibration.model import worsened
 from pytest_llmdeploy.release.canary.calibration.simulation import Place
@@ -58,15 +58,10 @@ def _increases(
         return
     worse = worsened(figures, effect)
     if any(phase.weight < 100 for phase in config.phases):
+        grown = growths(figures, effect)
         for signal, margin in config.compare.signals.items():
-            if signal == "error_rate":
-                grown = worse.error_rate - figures.error_rate
-            else:
-                what, q = QUANTILES[signal]
-                before = quantile(getattr(figures, what), q)
-                grown = quantile(getattr(worse, what), q) / before - 1 if before > 0 else 0.0
-            if grown > _LEAST:
-                yield Increase(f"compare.{signal}", signal, grown, margin)
+            if grown[signal] > _LEAST:
+                yield Increase(f"compare.{signal}", signal, grown[signal], margin)
     sla = config.sla
     if sla.error_rate is not None and worse.error_rate - figures.error_rate > _LEAST:
         yield Increase("sla.error_rate", "error_rate", worse.error_rate, sla.error_rate)
@@ -90,6 +85,16 @@ def _increases(
         right = figures.answers.get("both", 0) + figures.answers.get("only_canary", 0)
         lost = effect.worse * right / max(1, sum(figures.answers.values()))
         yield Increase("quality", "answers", lost, config.quality.max_regression)
+
+
+def growths(figures: Figures, effect: Effect) -> dict[str, float]:
+    """Return by how much each signal that can be compared grows."""
+    worse = worsened(figures, effect)
+    grown = {"error_rate": worse.error_rate - figures.error_rate}
+    for signal, (what, q) in QUANTILES.items():
+        before = quantile(getattr(figures, what), q)
+        grown[signal] = quantile(getattr(worse, what), q) / before - 1 if before > 0 else 0.0
+    return grown
 
 
 def stance(case: Case, config: CanaryConfig, figures: Figures, place: Place) -> Stance:

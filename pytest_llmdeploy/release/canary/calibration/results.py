@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_llmdeploy.release.canary.calibration.cases import A_A, Case
-from pytest_llmdeploy.release.canary.calibration.policy import BLIND, CATCH, PROMOTE, Stance
+from pytest_llmdeploy.release.canary.calibration.cases import Case
+from pytest_llmdeploy.release.canary.calibration.policy import CATCH, PROMOTE, Stance
 from pytest_llmdeploy.release.canary.calibration.simulation import (
     CAUGHT,
     ERROR,
@@ -189,17 +189,6 @@ def exit_code(results: Sequence[CaseResult]) -> int:
     if not results or not all(result.is_known for result in results):
         return NOT_MEASURED
     return HELD
-
-
-def false_alarms(results: Sequence[CaseResult]) -> Rate | None:
-    """Return how often the version that is no worse was rolled back as worse, as simulated."""
-    found = next((each for each in results if each.case.name == A_A), None)
-    return found.simulated.caught if found is not None and found.simulated is not None else None
-
-
-def is_blind(result: CaseResult) -> bool:
-    """Return whether the policy does not look at what is wrong."""
-    return result.stance.says == BLIND
 
 
 def _spread(values: list[float]) -> Spread | None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
 from pytest_llmdeploy.config.canary import CanaryConfig, PhaseConfig
-from pytest_llmdeploy.ports import Tally
 from pytest_llmdeploy.release.canary.calibration.cases import Effect
 from pytest_llmdeploy.release.canary.calibration.figures import DRAWN, Figures
-from pytest_llmdeploy.release.canary.calibration.model import Drawn, binomial, worsened
-from pytest_llmdeploy.release.canary.judge import QUANTILES, Judgement, PhaseJudge
+from pytest_llmdeploy.release.canary.calibration.model import binomial, worsened
+from pytest_llmdeploy.release.canary.calibration.suspicion import ALL, Sides, Suspicion
+from pytest_llmdeploy.release.canary.judge import Judgement, PhaseJudge
 from pytest_llmdeploy.release.canary.looks import (
     CANARY,
     NO_DATA,
@@ -29,15 +29,11 @@ from pytest_llmdeploy.release.canary.looks import (
     Value,
 )
 from pytest_llmdeploy.verdicts import Verdict
-from pytest_llmdeploy.verdicts.distance import difference_bounds, ratio_bounds
-from pytest_llmdeploy.verdicts.error_split import error_split_e_value
-from pytest_llmdeploy.verdicts.sequences import Distribution
 
 CAUGHT, INCONCLUSIVE, ERROR, PROMOTED = "caught", "inconclusive", "error", "promoted"
 MOST_LOOKS = 40
 """Looks of a phase that are drawn, besides its samples."""
 GROWTH = 1.1
-ALL = 100
 _SAMPLED = {"latency_p95": ("latency", 0.95), "latency_p99": ("latency", 0.99)} | {
     "ttft_p95": ("ttft", 0.95)
 }
@@ -124,7 +120,7 @@ def simulate(
     """
     found = Simulated(number)
     until = time.monotonic() + budget
-    sides = _Sides(figures, worsened(figures, effect))
+    sides = Sides(figures, worsened(figures, effect))
     world = _World(config, figures, effect, place, sides, random)
     for done in range(number):
         if done >= 10 and time.monotonic() >= until:
@@ -132,32 +128,6 @@ def simulate(
         found.runs.append(_one(world))
         tell(done + 1)
     return found
-
-
-class _Sides:
-    """Both versions, with what one phase has drawn of them."""
-
-    def __init__(self, stable: Figures, canary: Figures) -> None:
-        self.figures = {STABLE: stable, CANARY: canary}
-        self.latency = {role: Drawn(each.latency) for role, each in self.figures.items()}
-        self.ttft = {role: Drawn(each.ttft) for role, each in self.figures.items()}
-        self.clear()
-
-    def clear(self) -> None:
-        self.requests = {STABLE: 0, CANARY: 0}
-        self.errors = {STABLE: 0, CANARY: 0}
-        for drawn in (*self.latency.values(), *self.ttft.values()):
-            drawn.clear()
-
-    def tally(self, role: str) -> Tally | Missing:
-        if not self.requests[role]:
-            return Missing(NO_DATA, "no request was answered by it")
-        return Tally(
-            self.requests[role],
-            self.errors[role],
-            self.latency[role].buckets(),
-            self.ttft[role].buckets(),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +138,7 @@ class _World:
     figures: Figures
     effect: Effect
     place: Place
-    sides: _Sides
+    sides: Sides
     random: Random
 
 
@@ -206,7 +176,7 @@ class _Phase:
     def until_known(self) -> tuple[Judgement, float]:
         config, phase = self.world.config, self.phase
         judge = PhaseJudge(config)
-        suspect = _Suspicion(config, phase.weight, self.world.sides)
+        suspect = Suspicion(config, phase.weight, self.world.sides)
         window: list[dict[str, Counter[int]]] = []
         counted = [0, 0]
         tried, before, answers = 0.0, 0.0, self._answers()
@@ -332,92 +302,6 @@ class _Phase:
             drawn[kind] -= lost
             drawn[spoilt] += lost
         return {kind: drawn[kind] for kind in kinds}
-
-
-class _Suspicion:
-    """Cheap bounds that tell where the judge may say FAIL."""
-
-    def __init__(self, config: CanaryConfig, weight: int, sides: _Sides) -> None:
-        self._sides = sides
-        self._share = weight / ALL
-        self._compared = config.compare.signals if weight < ALL else {}
-        self._alpha = config.alpha_each
-        self._threshold = 2 / config.alpha_each
-        proves = config.compare.promote_on == "non-inferior" and weight >= config.prove_from
-        self._lenient = not proves
-        self._seen = 0
-        self._limits = {
-            key.removeprefix("min_"): (limit, key.startswith("min_"))
-            for key in type(config.sla).model_fields
-            if key != "points" and (limit := getattr(config.sla, key)) is not None
-        }
-        self._latest: deque[bool] = deque(maxlen=config.sla.points)
-
-    def surely(self, sample: Mapping[str, Value | Missing] | None) -> bool:
-        """Return whether to ask now: a sample beyond its limit among the latest, or an e-value."""
-        if sample is not None:
-            self._latest.append(any(self._beyond(name, each) for name, each in sample.items()))
-            if any(self._latest):
-                return True
-        errors = self._sides.errors
-        failures = errors[STABLE] + errors[CANARY]
-        if "error_rate" not in self._compared or failures == self._seen:
-            return False
-        self._seen = failures
-        if errors[CANARY] <= self._share * failures:
-            return False
-        return error_split_e_value(errors[CANARY], failures, self._share) >= self._threshold
-
-    def _beyond(self, name: str, value: Value | Missing) -> bool:
-        limit, at_least = self._limits[name]
-        if isinstance(value, Missing):
-            return False
-        return bool(value.value < limit if at_least else value.value > limit)
-
-    def maybe(self) -> bool:
-        """Return whether an estimate lies beyond its margin, as it must for a FAIL."""
-        sides = self._sides
-        if not all(sides.requests.values()):
-            return False
-        for signal, margin in self._compared.items():
-            if signal == "error_rate":
-                rates = {role: sides.errors[role] / sides.requests[role] for role in sides.requests}
-                if rates[CANARY] - rates[STABLE] > margin:
-                    return True
-                continue
-            what, q = QUANTILES[signal]
-            drawn = sides.latency if what == "latency" else sides.ttft
-            if drawn[CANARY].around(q)[1] > (1 + margin) * drawn[STABLE].around(q)[0]:
-                return True
-        return False
-
-    def is_decided(self, *, over: bool) -> bool:
-        """Return whether the bounds, which cost more, say FAIL, or PASS where that would do.
-
-        What the judge adds to them is what would decide later, which costs most of its time.
-        """
-        sides = self._sides
-        if over and (self._lenient or not self._compared):
-            return True
-        if not all(sides.requests.values()):
-            return False
-        all_within = True
-        for signal, margin in self._compared.items():
-            if signal == "error_rate":
-                counts = {role: (sides.errors[role], sides.requests[role]) for role in sides.errors}
-                low, high = difference_bounds(counts[STABLE], counts[CANARY], self._alpha / 2)
-                beyond, within = low > margin, high <= margin
-            else:
-                what, q = QUANTILES[signal]
-                drawn = sides.latency if what == "latency" else sides.ttft
-                stable, canary = (Distribution.of(drawn[r].buckets()) for r in (STABLE, CANARY))
-                least, most = ratio_bounds(stable, canary, q, self._alpha)
-                beyond = least is not None and least > 1 + margin
-                within = most is not None and most <= 1 + margin
-            if beyond:
-                return True
-            all_within &= within
-        return over and all_within
 
 
 def moments(config: CanaryConfig, phase: PhaseConfig) -> list[tuple[float, bool, bool]]:
