@@ -6,6 +6,7 @@ name, and ``-istio``, is used, made where it is missing, and kept.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,9 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from http.client import OK, HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -40,7 +43,6 @@ GATEWAY_API_URL = (
     "https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.3.0/standard-install.yaml"
 )
 CHARTS_URL = "https://istio-release.storage.googleapis.com/charts/index.yaml"
-HEADER = {"canary": "true"}
 
 
 def missing() -> str | None:
@@ -79,7 +81,6 @@ class Mesh:
     fleet: KindFleet
     cluster: Cluster
     api: Api
-    taken: dict[str, float] = field(default_factory=dict)
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Return what kubectl says."""
@@ -135,11 +136,15 @@ class Mesh:
 
 def answer_at(url: str, headers: Mapping[str, str]) -> str:
     """Return the version that answers a connection of its own, or what is wrong."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=5.0)
     try:
-        found = httpx.get(f"{url}/health", headers=dict(headers), timeout=5.0, trust_env=False)
-        return str(found.json()["version"]) if found.status_code == 200 else str(found.status_code)
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        connection.request("GET", "/health", headers=dict(headers))
+        found = connection.getresponse()
+        return str(json.load(found)["version"]) if found.status == OK else str(found.status)
+    except (OSError, HTTPException, ValueError, KeyError) as error:
         return type(error).__name__
+    finally:
+        connection.close()
 
 
 def install_gateway_api(mesh: Mesh, folder: Path) -> None:

@@ -134,7 +134,7 @@ class GatewayApiRouter(RuleRouter):
                 )
                 yield Finding("router", text, fatal=True)
 
-    def _rights(self) -> Sequence[Right]:
+    def rights(self) -> Sequence[Right]:
         # Creating cannot be restricted by name: the name is not part of the request's address.
         return (
             Right(GROUP, self.plural, ("create",)),

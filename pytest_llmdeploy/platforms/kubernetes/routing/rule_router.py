@@ -9,6 +9,7 @@ from typing import Any
 from pytest_llmdeploy.errors import ConflictError, PlatformError
 from pytest_llmdeploy.platforms.kubernetes.api import Object
 from pytest_llmdeploy.platforms.kubernetes.refusals import RefusedError
+from pytest_llmdeploy.platforms.kubernetes.rights import Right
 from pytest_llmdeploy.platforms.kubernetes.routing import rules
 from pytest_llmdeploy.platforms.kubernetes.routing.objects import Spec, writer
 from pytest_llmdeploy.platforms.kubernetes.routing.rules import Dialect, Rule, RulesError
@@ -172,7 +173,7 @@ class RuleRouter(ABC):
         if self.site.version_of(self.group, self.versions) is None:
             text = f"the cluster has no {self.kind} ({self.group}): set canary.router.kind"
             return [Finding("router", text, fatal=True)]
-        findings = list(self.site.rights(self._rights()))
+        findings = list(self.site.rights(self.rights()))
         if findings:
             return findings
         try:
@@ -287,7 +288,7 @@ class RuleRouter(ABC):
         """Yield what speaks against what the rules are to lead to."""
 
     @abstractmethod
-    def _rights(self) -> Sequence[Any]:
+    def rights(self) -> Sequence[Right]:
         """Return the rights that it needs."""
 
     @abstractmethod

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.config.release import KindConfig
+from pytest_llmdeploy.config.release import HelmConfig, KindConfig
 from pytest_llmdeploy.errors import NotBegunError, PlatformError
 from pytest_llmdeploy.platforms.kind import registry, sweeping
 from pytest_llmdeploy.platforms.kind.cluster import KindCluster
 from pytest_llmdeploy.platforms.kind.configuration import mapped_port, same_image, with_port
+from pytest_llmdeploy.platforms.kind.extras import chart_arguments
 from pytest_llmdeploy.platforms.kind.programs import ProgramError, require_programs, run
 
 GONE = 2**22 + 1
@@ -61,6 +62,32 @@ def test_the_port_is_added_to_a_file() -> None:
 def test_a_mapping_of_the_users_own_stays() -> None:
     own = {"nodes": [{"extraPortMappings": [{"containerPort": 30081, "hostPort": 8080}]}]}
     assert mapped_port(with_port(own, 12345)) == 8080
+
+
+def test_a_gateways_port_takes_the_place_of_the_services() -> None:
+    own = {"nodes": [{"extraPortMappings": [{"containerPort": 30081, "hostPort": 8080}]}]}
+    result = with_port(own, 12345, 30080)
+    assert (mapped_port(result, 30080), mapped_port(result)) == (12345, 8080)
+
+
+@pytest.mark.parametrize(
+    ("chart", "repo", "version", "said"),
+    [
+        ("folder/chart", None, None, ["{root}/folder/chart"]),
+        ("folder/chart", "https://a.test/charts", "1.0.0", ["{root}/folder/chart"]),
+        ("flat", None, None, ["{root}/flat"]),
+        ("flat", "https://a.test", None, ["flat", "--repo", "https://a.test"]),
+        ("other", "https://a.test", "1", ["other", "--repo", "https://a.test", "--version", "1"]),
+        ("oci://a.test/c", None, "1.2.0", ["oci://a.test/c", "--version", "1.2.0"]),
+    ],
+)
+def test_where_a_chart_is(
+    tmp_path: Path, chart: str, repo: str | None, version: str | None, said: list[str]
+) -> None:
+    for folder in ("folder/chart", "flat"):
+        (tmp_path / folder).mkdir(parents=True)
+    release = HelmConfig(name="r", chart=chart, repo=repo, version=version)
+    assert chart_arguments(release, tmp_path) == [one.format(root=tmp_path) for one in said]
 
 
 @pytest.mark.parametrize(

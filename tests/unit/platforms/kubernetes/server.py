@@ -97,7 +97,10 @@ class Server:
                     place = place[key]
                 if operation["op"] == "test" and place.get(last) != operation["value"]:
                     return status(422, "Invalid", "the server rejected our request: test failed")
-                place[last] = operation["value"]
+                if operation["op"] == "remove":
+                    del place[last]
+                else:
+                    place[last] = operation["value"]
             self.put(path, changed)
         return answer(200, self.objects[path])
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.errors import ConflictError, LockedError, PlatformError
 from pytest_llmdeploy.config.quantities import quantity
+from pytest_llmdeploy.errors import ConflictError, LockedError, PlatformError
 from pytest_llmdeploy.platforms.kubernetes.capacity import quota_shortages, room_on_nodes
 from pytest_llmdeploy.platforms.kubernetes.endpoints import endpoints
 from pytest_llmdeploy.platforms.kubernetes.journal import ConfigMapJournal

@@ -16,8 +16,10 @@ from pytest_llmdeploy.platforms.kubernetes.manifests import deployment
 from pytest_llmdeploy.platforms.kubernetes.names import Names
 from pytest_llmdeploy.platforms.kubernetes.preflight import Plan, examine
 from pytest_llmdeploy.platforms.kubernetes.rights import needed
+from pytest_llmdeploy.platforms.kubernetes.routing.rule_router import RuleRouter
 from pytest_llmdeploy.platforms.kubernetes.transport import Answer
 from pytest_llmdeploy.ports import Finding
+from tests.unit.platforms.kubernetes.routers import router_of
 from tests.unit.platforms.kubernetes.server import Server, answer, status
 
 NAMES = Names("shop", "llm-service")
@@ -129,7 +131,11 @@ def test_the_role_has_the_rights_that_are_asked_for_and_no_more(
         for rule in role["rules"]
         if not optional & set(rule["resources"])
     )
-    rights = needed(NAMES)
+    rights = list(needed(NAMES))
+    for kind in ("istio", "gateway-api"):
+        router = router_of(Server(), NAMES, kind=kind)
+        assert isinstance(router, RuleRouter)
+        rights += router.rights()
     assert granted == flat(((r.group,), (r.resource,), r.verbs, r.names) for r in rights)
 
 
