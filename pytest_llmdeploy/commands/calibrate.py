@@ -142,6 +142,8 @@ class _Known:
     left_out: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
+    stopped: bool = False
+    """A canary could not be taken back, and nothing more was tried."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -216,6 +218,7 @@ def _perform(known: _Known, console: Console) -> None:
                 if case.name == A_A and known.arguments.figures is None:
                     _take_figures(known, looks)
                 if not measured.restored:
+                    known.stopped = True
                     known.notes.append(
                         f"{case.name} could not be taken back, so nothing more was tried: "
                         "llmdeploy rollback shows what is left"
@@ -311,7 +314,7 @@ def _conclude(known: _Known, summaries: Mapping[str, Any]) -> None:
 def _tell(known: _Known, console: Console) -> int:
     """Write the files, print the table, and return the exit code."""
     code = INTERRUPTED if known.interrupted else exit_code(known.results)
-    if code not in (ALARMED, INTERRUPTED) and any("taken back" in note for note in known.notes):
+    if code not in (ALARMED, INTERRUPTED) and known.stopped:
         code = NOT_MEASURED
     data = _json(known, code)
     folder = known.run.prepare()

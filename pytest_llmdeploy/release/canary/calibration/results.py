@@ -123,9 +123,7 @@ class CaseResult:
     @property
     def is_known(self) -> bool:
         """Whether every real canary told something."""
-        return all(
-            each.outcome != ERROR or self.case.may_be_error for each in self.measured
-        ) and bool(self.measured or self.simulated)
+        return self.case.may_be_error or all(each.outcome != ERROR for each in self.measured)
 
     @property
     def held(self) -> bool:
@@ -186,7 +184,8 @@ def exit_code(results: Sequence[CaseResult]) -> int:
     """Return what the calibration ends with; nothing tried is nothing known."""
     if any(not result.held for result in results):
         return ALARMED
-    if not results or not all(result.is_known for result in results):
+    tried = any(result.measured or result.simulated for result in results)
+    if not tried or not all(result.is_known for result in results):
         return NOT_MEASURED
     return HELD
 
