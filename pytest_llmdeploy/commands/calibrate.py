@@ -34,12 +34,18 @@ from pytest_llmdeploy.commands.calibration_options import (
 )
 from pytest_llmdeploy.commands.calibration_table import print_table
 from pytest_llmdeploy.config.loader import load_config
-from pytest_llmdeploy.errors import LLMDeployError
+from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError
 from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.canary.calibration.advice import advice
 from pytest_llmdeploy.release.canary.calibration.cases import A_A, CASES, Case
 from pytest_llmdeploy.release.canary.calibration.figures import Figures
-from pytest_llmdeploy.release.canary.calibration.policy import BLIND, UNKNOWN, Stance, stance
+from pytest_llmdeploy.release.canary.calibration.policy import (
+    BLIND,
+    PROMOTE,
+    UNKNOWN,
+    Stance,
+    stance,
+)
 from pytest_llmdeploy.release.canary.calibration.results import (
     ALARMED,
     NOT_MEASURED,
@@ -143,7 +149,7 @@ class _Known:
     notes: list[str] = field(default_factory=list)
     interrupted: bool = False
     stopped: bool = False
-    """A canary could not be taken back, and nothing more was tried."""
+    """A canary could not be begun, or not be taken back, and nothing more was tried."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -211,7 +217,12 @@ def _perform(known: _Known, console: Console) -> None:
                 calibration.waiting(tell)
                 tell(case.name)
                 begun = time.monotonic()
-                measured, looks = calibration.perform(case, number)
+                try:
+                    measured, looks = calibration.perform(case, number)
+                except NotMeasuredError as error:
+                    known.stopped = True
+                    known.notes.append(f"{case.name} was not begun, and nothing after it: {error}")
+                    return
                 known.measured.setdefault(case.name, []).append(measured)
                 took = time.monotonic() - begun
                 console.print(escape(f"{head}{case.name}: {_line(measured)} ({took:.0f} s)"))
@@ -290,9 +301,11 @@ def _why_not(case: Case, known: _Known) -> str | None:
 
 
 def _stance(case: Case, known: _Known) -> Stance:
-    if known.figures is None:
-        return Stance(UNKNOWN, "nothing is known of the running version")
-    return stance(case, known.config, known.figures, place(known.loaded))
+    if known.figures is not None:
+        return stance(case, known.config, known.figures, place(known.loaded))
+    if case.name == A_A:
+        return Stance(PROMOTE, "it is no worse")
+    return Stance(UNKNOWN, "nothing is known of the running version")
 
 
 def _conclude(known: _Known, summaries: Mapping[str, Any]) -> None:
@@ -314,7 +327,7 @@ def _conclude(known: _Known, summaries: Mapping[str, Any]) -> None:
 def _tell(known: _Known, console: Console) -> int:
     """Write the files, print the table, and return the exit code."""
     code = INTERRUPTED if known.interrupted else exit_code(known.results)
-    if code not in (ALARMED, INTERRUPTED) and known.stopped:
+    if code not in (ALARMED, INTERRUPTED) and (known.stopped or known.figures is None):
         code = NOT_MEASURED
     data = _json(known, code)
     folder = known.run.prepare()

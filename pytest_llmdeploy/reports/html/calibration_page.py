@@ -46,6 +46,7 @@ gap:8px 36px}
 .threes>*{min-width:0}
 ul.advice{margin:10px 0;padding-left:20px}ul.advice li{margin:8px 0}
 .plot{padding:0 22px 0 8px}
+@media (min-width:1160px){.threes .keys{min-height:118px;align-content:flex-start}}
 """
 
 
