@@ -111,7 +111,9 @@ class CanarySite(Site):
         """Return a canary; with `weight` one shift. `source` is asked before the client's own."""
         config = self.canary_config(**(canary or {}))
         if weight is not None:
-            config = one_shift(config, weight, None if weight in (40, 100) else 0.3)
+            config = one_shift(config, weight, 0.3)
+            patient = config.phases[0].model_copy(update={"max_duration": 30.0})
+            config = config.model_copy(update={"phases": (patient,)})
         steps = canary_steps(config, one_shift=weight is not None)
         phase, calls = Phase(tuple(steps)), Calls()
 
@@ -196,9 +198,12 @@ def die(folder: Path, phase: str, method: str, when: str, image: str, number: st
     raise AssertionError(done.failed)
 
 
-def kill_in_child(site: CanarySite, phase: str, method: str, when: str) -> Path:
+def kill_in_child(
+    site: CanarySite, phase: str, method: str, when: str, image: str | None = None
+) -> Path:
     """Have a process of its own release, and killed at one call; return its journal."""
-    arguments = [str(site.folder), phase, method, when, site.next_image(), str(site.made)]
+    image = image or site.next_image()
+    arguments = [str(site.folder), phase, method, when, image, str(site.made)]
     site.made += 1
     done = subprocess.run(
         [sys.executable, "-c", CHILD, *arguments],

@@ -5,22 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from pytest_llmdeploy.assembly.recoveries import take_lock
 from pytest_llmdeploy.errors import ConflictError, NoDataError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
 from pytest_llmdeploy.ports import Route, Router
 from pytest_llmdeploy.release import conductor, journal, prepare
 from pytest_llmdeploy.release.canary import judge
+from pytest_llmdeploy.release.journal import Journal, read_entries, situation
+from pytest_llmdeploy.release.recovery import Recovery
 from pytest_llmdeploy.release.routed import RoutedFleet
 from pytest_llmdeploy.verdicts import Verdict
 from tests.canary_faults import BAD, CANARY_CONFIG, Blind, CanarySite, kill_in_child
 from tests.contract.conftest import wait_until
 from tests.contract.test_local_fleet import process_of
-from tests.release_faults import AFTER, BEFORE, Performed
+from tests.release_faults import AFTER, BEFORE, Performed, Site
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the local fleet needs Linux")
 
@@ -449,3 +453,413 @@ def test_figures_that_cannot_be_had_never_pass_and_are_not_needed_for_the_way_ba
     assert done.final.verdict is Verdict.PASS
     assert done.final.reason.startswith("rolled back: ")
     assert site.is_free()
+
+
+# Releases that wait for a person, and runs that go on with them
+
+
+def canary_steps_of(done: Performed) -> dict[str, str]:
+    """Return the reasons of the steps by their names."""
+    return {step.name: step.reason for step in done.result.steps}
+
+
+LONG = [{"weight": 40, "duration": 0.3, "max_duration": 30, "approve": "exit"}]
+REST = [{"weight": 100, "duration": 0.3, "max_duration": 30}]
+
+
+def held(site: CanarySite, **options: Any) -> Performed:
+    """Return a canary that is held at 40 %."""
+    done = site.perform(canary={"phases": LONG + REST}, **options)
+    assert done.failed.name == "approve-weight-40", done.failed
+    assert site.fleet.journal.read()[-1]["kind"] == "held"
+    return done
+
+
+def split_of(site: CanarySite, color: str) -> int:
+    """Return the weight of a colour."""
+    return site.routed().router.read().weights.get(color, 0)
+
+
+def test_a_canary_that_is_inconclusive_is_held_and_gone_on_with(
+    site: CanarySite, before: dict[str, Any]
+) -> None:
+    few = {"error_rate": 0.4, "latency_p95": None, "min_requests": 100_000}
+    phases = [{"weight": 40, "duration": 0.3, "max_duration": 0.6}, *REST]
+    first = site.perform(canary={"phases": phases, "compare": few, "inconclusive": "hold"})
+    new, image = first.result.new_color, first.result.image
+    assert (first.failed.name, first.failed.verdict) == ("weight-40", Verdict.INCONCLUSIVE)
+    assert first.final.verdict is Verdict.INCONCLUSIVE
+    assert first.final.reason == (
+        f"weight-40 stayed inconclusive for {first.final.reason.split(' for ')[1].split(' s')[0]} "
+        f"s: {new} ({image}) keeps 40 % of the traffic, {first.result.previous_color} the rest; to "
+        "go on, release the same image again; to take it back, run "
+        "`llmdeploy rollback --env local`"
+    )
+    assert not first.result.success
+    assert split_of(site, new) == 40
+    assert site.is_free()
+    assert site.fleet.journal.read()[-1]["kind"] == "held"
+
+    other = site.perform(image="app:1" if image != "app:1" else "app:2")
+    assert other.failed.reason == (
+        f"the release of {image} as {new} is held at 40 %, and is not finished; first run "
+        f"`llmdeploy rollback --env local`, or release {image} again by canary to go on with it"
+    )
+    blue_green = Site.release(site, image=image)[0].run()
+    assert blue_green.error == f"preflight: {other.failed.reason}"
+    assert split_of(site, new) == 40
+    assert site.is_free()
+
+    second = site.perform(image=image, canary={"phases": phases})
+    assert second.result.success, second.failed
+    said = canary_steps_of(second)
+    assert said["preflight"].startswith(f"goes on with the release of {image} as {new} is held")
+    assert said["weight-40"].startswith(
+        "not repeated: an earlier run held the release at 40 % (weight-40 stayed inconclusive for "
+    )
+    assert [phase["name"] for phase in second.result.canary["phases"]] == ["weight-100"]
+    assert second.result.traffic["lost"] == 0
+    assert alone(site.routed(), new)
+    assert site.fleet.journal.read()[-1]["state"] == "released"
+    assert before["route"]["weights"] != site.whole_state()["route"]["weights"]
+
+
+def test_a_held_canary_is_taken_back(site: CanarySite, before: dict[str, Any]) -> None:
+    done = held(site)
+    report = site.undo(done.release.journal.path)
+    assert report.succeeded, report.reason
+    assert list(site.routed().differences(before)) == []
+    assert site.is_free()
+    assert site.perform().result.success
+
+
+HELD_CALLS = [
+    ("preflight", "router.read"),
+    ("preflight", "color"),
+    ("preflight", "journal.read"),
+    ("deploy", "journal.append"),
+    ("deploy", "deploy"),
+    ("route", "pods"),
+    ("weight-100", "router.set_weight"),
+    ("promote", "router.promote"),
+]
+
+
+@pytest.mark.parametrize("when", [BEFORE, AFTER])
+@pytest.mark.parametrize("call", HELD_CALLS, ids="-".join)
+def test_a_call_that_fails_as_a_held_canary_is_gone_on_with(
+    site: CanarySite, before: dict[str, Any], call: tuple[str, str], when: str
+) -> None:
+    first = held(site)
+    new, image = first.result.new_color, first.result.image
+    fault = Once(call, PlatformError("HTTP 500 of the platform"), when)
+    second = site.perform(fault, image=image, canary={"phases": LONG + REST})
+    assert fault.met
+    assert second.failed.verdict is Verdict.ERROR
+    assert site.is_free()
+    if second.result.rollback is None:
+        assert split_of(site, new) == 40
+        if second.release.canary is not None and second.release.canary.resumed_at is not None:
+            assert second.final.reason == (
+                f"nothing was changed: {new} ({image}) still has the 40 % of the traffic at which "
+                "an earlier run held it; to take it back, run `llmdeploy rollback --env local`"
+            )
+        if (*call, when) == ("deploy", "journal.append", AFTER):
+            path = second.release.journal.path  # that it begins was noted
+        else:
+            assert site.fleet.journal.read()[-1]["kind"] == "held"
+            path = first.release.journal.path
+        report = site.undo(path)
+        assert report.succeeded, report.reason
+        assert report.time_to_safe is not None
+    else:
+        assert second.result.rollback.succeeded, second.final
+    assert list(site.routed().differences(before)) == []
+
+
+@pytest.mark.parametrize("call", [("deploy", "deploy"), ("weight-100", "router.set_weight")])
+def test_a_process_that_is_killed_as_it_goes_on_with_a_held_canary(
+    site: CanarySite, before: dict[str, Any], call: tuple[str, str]
+) -> None:
+    first = held(site)
+    path = kill_in_child(site, *call, BEFORE, image=first.result.image)
+    report = site.undo(path)
+    assert report.succeeded, report.reason
+    assert report.time_to_safe is not None
+    assert list(site.routed().differences(before)) == []
+
+
+def test_a_process_that_is_killed_before_it_has_noted_that_it_goes_on(
+    site: CanarySite, before: dict[str, Any]
+) -> None:
+    first = held(site)
+    kill_in_child(site, "deploy", "journal.append", BEFORE, image=first.result.image)
+    assert site.fleet.journal.read()[-1]["kind"] == "held"
+    second = site.perform(image=first.result.image)
+    assert second.result.success, second.failed
+
+
+def test_a_held_canary_that_somebody_else_has_changed(
+    site: CanarySite, before: dict[str, Any]
+) -> None:
+    first = held(site)
+    new, image = first.result.new_color, first.result.image
+    site.routed().router.set_weight(first.result.previous_color or "", new, 90)
+    second = site.perform(image=image, canary={"phases": LONG + REST})
+    assert (second.failed.name, second.failed.verdict) == ("preflight", Verdict.ERROR)
+    assert second.failed.reason == (
+        f"the release of {image} as {new} is held at 40 %, but somebody else has changed it since: "
+        f"Envoy of local gives {new} 90 % now, not 40 %; to bring back what was before it, run "
+        "`llmdeploy rollback --env local`"
+    )
+    assert split_of(site, new) == 90
+    assert site.undo(first.release.journal.path).succeeded
+    assert list(site.routed().differences(before)) == []
+
+
+def test_that_a_release_is_held_cannot_be_noted(site: CanarySite, before: dict[str, Any]) -> None:
+    def full(phase: str, method: str, when: str) -> None:
+        if (phase, method) == ("final-state", "journal.append"):
+            raise PlatformError("the store is full")
+
+    done = site.perform(full, weight=40)
+    assert done.final.verdict is Verdict.ERROR
+    assert done.final.reason.endswith(
+        "that it is held could not be noted (the store is full), so no run can go on with it; to "
+        "take it back, run `llmdeploy rollback --env local`"
+    )
+    second = site.perform(image=done.result.image)
+    assert "is not finished; first run `llmdeploy rollback --env local`" in second.failed.reason
+    assert site.undo(done.release.journal.path).succeeded
+    assert list(site.routed().differences(before)) == []
+
+
+def test_one_shift_and_further_ones(site: CanarySite) -> None:
+    few = {"canary": {"compare": {"error_rate": 0.4, "latency_p95": None, "min_requests": 5}}}
+    first = site.perform(weight=20, **few)
+    new, image = first.result.new_color, first.result.image
+    assert first.result.success, first.failed
+    assert first.final.verdict is Verdict.PASS
+    assert first.final.reason.startswith(f"shifted, as asked: {new} ({image}) keeps 20 % of the ")
+    assert [step.name for step in first.result.steps][-3:] == [
+        *("weight-20", "zero-loss", "final-state")
+    ]
+    assert site.is_free()
+
+    for weight in (50, 50, 30):  # a job that is repeated, and one step back
+        again = site.perform(weight=weight, image=image, **few)
+        assert again.result.success, again.failed
+        assert split_of(site, new) == weight
+        assert [phase["made"] for phase in again.result.canary["phases"]] == [weight]
+        assert site.fleet.journal.read()[-1]["weight"] == weight
+
+    last = site.perform(weight=100, image=image, old="scale_down")
+    assert last.result.success, last.failed
+    assert alone(site.routed(), new)
+    assert site.fleet.color() == new
+    assert site.fleet.journal.read()[-1]["state"] == "released"
+
+
+def test_the_last_shift_is_not_taken_back_for_its_cleanup(site: CanarySite) -> None:
+    fault = Once(("cleanup", "scale"), PlatformError("HTTP 500 of the platform"))
+    done = site.perform(fault, weight=100, old="scale_down")
+    assert fault.met
+    assert (done.failed.name, done.final.verdict) == ("cleanup", Verdict.PASS)
+    assert done.result.rollback is None
+    assert site.fleet.color() == done.result.new_color
+
+
+# Approvals, and files by which people steer
+
+
+def during(call: tuple[str, str], act: Callable[[], object]) -> Callable[[str, str, str], None]:
+    """Return a fault that does something once at a call."""
+    left = [act]
+
+    def fault(phase: str, method: str, when: str) -> None:
+        if (phase, method) == call and left:
+            left.pop()()
+
+    return fault
+
+
+FILE = [{**LONG[0], "approve": "file"}]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", "approved after 0 s (touched)"),
+        ("anna", "approved after 0 s (anna)"),
+        ("Reject: too slow", "a person rejected it: Reject: too slow"),
+    ],
+)
+def test_approval_by_file(site: CanarySite, before: dict[str, Any], said: str, reason: str) -> None:
+    def answer() -> None:
+        control.mkdir(parents=True)
+        (control / "approve-weight-40").write_text(said)
+
+    fault = during(("weight-40", "router.read"), answer)
+    performed, release, calls = site.release(fault, canary={"phases": FILE + REST})
+    assert release.canary is not None
+    control = release.canary.control
+    done = Performed(release, performed.run(), calls, 0.0)
+    assert canary_steps_of(done)["approve-weight-40"] == reason
+    if said.startswith("Reject"):
+        assert done.failed.verdict is Verdict.FAIL
+        assert list(site.routed().differences(before)) == []
+    else:
+        assert done.result.success, done.failed
+
+
+def test_an_approval_that_does_not_come(site: CanarySite, before: dict[str, Any]) -> None:
+    done = site.perform(canary={"phases": FILE + REST, "approve_timeout": 0.4})
+    assert (done.failed.name, done.failed.verdict) == ("approve-weight-40", Verdict.FAIL)
+    assert done.failed.reason.startswith("nobody approved it: ")
+    assert "within 0.4 s (canary.approve_timeout)" in done.failed.reason
+    assert list(site.routed().differences(before)) == []
+
+
+def test_approval_by_variable(site: CanarySite) -> None:
+    phases = [{**LONG[0], "approve": "env"}, *REST]
+    first = site.perform(canary={"phases": phases}, approved="weight-100")
+    image = first.result.image
+    assert (first.failed.name, first.failed.verdict) == ("approve-weight-40", Verdict.INCONCLUSIVE)
+    assert first.failed.reason == (
+        "weight-40 has passed and is not approved; to approve it, release the same image again "
+        "with LLMDEPLOY_APPROVE=weight-40"
+    )
+    # A job that is repeated by a machine has approved nothing.
+    again = site.perform(canary={"phases": phases}, image=image)
+    assert again.failed.reason == first.failed.reason
+    assert split_of(site, first.result.new_color) == 40
+    last = site.perform(canary={"phases": phases}, image=image, approved="a, weight-40")
+    assert last.result.success, last.failed
+    assert canary_steps_of(last)["approve-weight-40"] == "LLMDEPLOY_APPROVE approves it"
+
+
+def test_approval_by_going_on(site: CanarySite) -> None:
+    first = held(site)
+    assert first.failed.reason == (
+        "weight-40 has passed and is not approved; to approve it, release the same image again"
+    )
+    last = site.perform(canary={"phases": LONG + REST}, image=first.result.image)
+    assert last.result.success, last.failed
+    assert canary_steps_of(last)["approve-weight-40"] == (
+        "approved by going on with the release that was held at 40 %"
+    )
+
+
+@pytest.mark.parametrize("step", ["weight-40", "approve-weight-40"])
+def test_a_person_who_aborts(site: CanarySite, before: dict[str, Any], step: str) -> None:
+    def abort() -> None:
+        wait_until(lambda: waits in release.now_doing, 20)
+        control.mkdir(parents=True, exist_ok=True)
+        (control / "abort").touch()
+
+    phases = [{**FILE[0], "duration": 5 if step == "weight-40" else 0.3}, *REST]
+    performed, release, calls = site.release(canary={"phases": phases})
+    assert release.canary is not None
+    control = release.canary.control
+    waits = "waits for approval" if step.startswith("approve") else "weight-40: "
+    thread = threading.Thread(target=abort)
+    thread.start()
+    done = Performed(release, performed.run(), calls, 0.0)
+    thread.join()
+    assert (done.failed.name, done.failed.verdict) == (step, Verdict.FAIL), done.failed
+    assert done.failed.reason == f"a person asked to abort ({control})"
+    assert list(site.routed().differences(before)) == []
+
+
+def test_a_person_who_promotes_at_once(site: CanarySite) -> None:
+    def promote() -> None:
+        control.mkdir(parents=True)
+        (control / "promote").touch()
+
+    fault = during(("weight-40", "router.read"), promote)
+    phases = [{"weight": 40, "duration": 60}, *FILE_AT_60, *REST]
+    performed, release, calls = site.release(fault, canary={"phases": phases})
+    assert release.canary is not None
+    control = release.canary.control
+    done = Performed(release, performed.run(), calls, 0.0)
+    assert done.result.success, done.failed
+    said = canary_steps_of(done)
+    assert "as a person asked; NOT JUDGED further" in said["weight-40"]
+    assert said["weight-60"] == "left out: promoted at once, as a person asked; NOT JUDGED"
+    assert said["approve-weight-60"] == "promoted at once, as a person asked"
+    assert alone(site.routed(), done.result.new_color)
+
+
+FILE_AT_60 = [{"weight": 60, "duration": 60, "approve": "file"}]
+
+
+def test_a_person_who_promotes_a_bad_version_does_not_hide_that_it_is_bad(
+    site: CanarySite, before: dict[str, Any]
+) -> None:
+    def promote() -> None:
+        control.mkdir(parents=True)
+        (control / "hold").touch()
+
+    fault = during(("weight-40", "router.set_weight"), promote)
+    performed, release, calls = site.release(fault, image=BAD)
+    assert release.canary is not None
+    control = release.canary.control
+    done = Performed(release, performed.run(), calls, 0.0)
+    assert (done.failed.name, done.failed.verdict) == ("weight-40", Verdict.FAIL)
+    assert list(site.routed().differences(before)) == []
+
+
+def test_a_phase_that_a_person_holds(site: CanarySite) -> None:
+    seen: list[float] = []
+
+    def hold() -> None:
+        control.mkdir(parents=True)
+        (control / "hold").touch()
+
+    def let_go() -> None:
+        wait_until(lambda: "is held, as a person asked" in release.now_doing, 20)
+        seen.append(1.0)
+        (control / "hold").unlink()
+
+    fault = during(("weight-40", "router.set_weight"), hold)
+    phases = [{"weight": 40, "duration": 0.3, "max_duration": 0.3}, *REST]
+    performed, release, calls = site.release(fault, canary={"phases": phases})
+    assert release.canary is not None
+    control = release.canary.control
+    thread = threading.Thread(target=let_go)
+    thread.start()
+    done = Performed(release, performed.run(), calls, 0.0)
+    thread.join()
+    assert seen
+    assert done.result.success, done.failed
+
+
+# What keeps its records, and what keeps a killed promotion
+
+
+def test_a_disk_that_takes_no_looks(site: CanarySite, before: dict[str, Any]) -> None:
+    performed, release, calls = site.release()
+    assert release.canary is not None
+    (release.canary.folder / "looks.jsonl").mkdir(parents=True)
+    done = Performed(release, performed.run(), calls, 0.0)
+    assert check(site, done, before) == "rolled back"
+    assert (done.failed.name, done.failed.verdict) == ("weight-40", Verdict.ERROR)
+    assert done.failed.reason.startswith("what the phase saw cannot be kept: ")
+
+
+def test_what_is_kept_has_the_route_too(site: CanarySite) -> None:
+    """Killed between the two halves of a promotion, before all traffic was the new version's."""
+    image = site.next_image()
+    path = kill_in_child(site, "promote", "switch", AFTER)
+    fleet = site.routed()
+    take_lock(fleet, take_over=True)
+    new = site.fleet.color() or ""
+    old = "green" if new == "blue" else "blue"
+    fleet.router.set_weight(old, new, 40)  # as after a person's promotion at once
+    found = situation(read_entries(path))
+    assert found is not None
+    again = Journal(path, fleet.journal)
+    said = Recovery(found, fleet, site.config({}), site.checks, again).keep()
+    assert said == f"the service leads to {new}, {image}, as the interrupted release wanted it"
+    assert alone(fleet, new)
+    fleet.lock.release()
