@@ -14,6 +14,7 @@ from pytest_llmdeploy.platforms.kubernetes.names import COLOR, Names
 from pytest_llmdeploy.platforms.kubernetes.pods import main_container
 from pytest_llmdeploy.platforms.kubernetes.rights import missing, needed
 from pytest_llmdeploy.platforms.kubernetes.snapshot import selector
+from pytest_llmdeploy.platforms.kubernetes.traffic import marked
 from pytest_llmdeploy.ports import COLORS, Finding
 
 _IMAGE = re.compile(
@@ -107,7 +108,7 @@ def _service(names: Names, service: Object | None, manifest: Object) -> Iterator
             "have: give them these labels by a manifest of your own (blue_green.manifest)"
         )
         yield Finding("service", text, fatal=True)
-    elif COLOR not in present:
+    elif COLOR not in present and marked(service) is None:
         text = (
             f"Service {name} selects {_pairs(present)} and no colour: it would lead to the new "
             f"pods before the switch. Label the running pods {COLOR}=blue, then: kubectl "

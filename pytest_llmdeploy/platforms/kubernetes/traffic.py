@@ -17,6 +17,9 @@ from pytest_llmdeploy.waiting import Clock
 
 ATTEMPTS = 10
 PAUSE = 0.5
+OPEN = "llmdeploy/stable"
+"""Annotation of a Service that selects both colours for the time of a canary: the stable one."""
+_OPEN_AT = f"/metadata/annotations/{OPEN.replace('/', '~1')}"
 
 Ready = Callable[[str, Mapping[str, str]], None]
 """Colour and selector; raises PlatformError where too few ready pods have these labels."""
@@ -38,16 +41,21 @@ class Traffic:
         self._config = config
         self._node_port = node_port
         self._clock = clock
-        self._opened = False
-        """We let the Service select both colours, for the time of a canary."""
 
     def service(self) -> Object | None:
         """Return the Service; None where there is none."""
         return self._api.get(self._names.service_path())
 
     def color(self) -> str | None:
-        """Return the colour that the selector names; None where it names none of ours."""
+        """Return the colour that the selector names; None where it names none of ours.
+
+        While both are selected by `open`, it is the stable one.
+        """
         return _color(self.service())
+
+    def is_open(self) -> bool:
+        """Return whether the Service selects both colours because `open` let it."""
+        return _is_open(self.service())
 
     def leads_to(self, color: str) -> bool:
         """Return whether the Service selects a colour's pods, alone or with the other's."""
@@ -55,23 +63,28 @@ class Traffic:
         return bool(found) and found.get(COLOR, color) == color
 
     def open(self, old: str) -> None:
-        """Let the Service lead to both colours if it leads to `old`, or to both by us already."""
+        """Let the Service lead to both colours if it leads to `old`, or to both by us already.
+
+        An annotation tells other processes which colour is the stable one.
+        """
         for _ in range(ATTEMPTS):
             service = self.service()
-            if self._is_open(service):
+            if service is not None and _is_open(service) and _color(service) == old:
                 return
             if service is None or _color(service) != old:
                 raise self._conflict(service, old)
             at = f"/spec/selector/{COLOR}"
-            operations = [{"op": "test", "path": at, "value": old}, {"op": "remove", "path": at}]
-            self._opened = True  # before the request: its answer may be lost
+            operations: list[Mapping[str, Any]] = [
+                {"op": "test", "path": at, "value": old},
+                {"op": "remove", "path": at},
+                _mark(service, old),
+            ]
             try:
                 self._api.patch(self._names.service_path(), operations, repeat=False)
             except UnclearError:
                 self._clock.sleep(PAUSE)
                 continue
             except (TakenError, RefusedError) as error:
-                self._opened = False
                 now = self.service()
                 if snapshot.selector(now) == snapshot.selector(service):
                     raise  # refused for another reason than the test
@@ -80,10 +93,6 @@ class Traffic:
         raise PlatformError(
             f"the API server does not tell whether Service {self._names.service} leads to both"
         )
-
-    def _is_open(self, service: Object | None) -> bool:
-        found = snapshot.selector(service)
-        return self._opened and bool(found) and COLOR not in found
 
     def switch(self, old: str | None, new: str, ready: Ready) -> None:
         """Let the Service lead to `new` if it leads to `old`; raise ConflictError otherwise.
@@ -95,18 +104,17 @@ class Traffic:
         for _ in range(ATTEMPTS):
             service = self.service()
             present = _color(service)
-            if present == new:
+            is_open = _is_open(service)
+            if present == new and not is_open:
                 return  # done by an attempt whose answer was lost, or before
-            if self._is_open(service):
-                old = None
-            if present != old:
+            if present != old and not is_open:
                 raise self._conflict(service, old)
             if service is None:
                 ready(new, self._names.labels(new))
             else:
                 ready(new, {**snapshot.selector(service), COLOR: new})
             try:
-                self._write(service, old, new)
+                self._write(service, None if is_open else old, new)
             except UnclearError:
                 self._clock.sleep(PAUSE)
                 continue
@@ -131,7 +139,7 @@ class Traffic:
         if old is None:
             whole = snapshot.selector(service)
             test = {"op": "test", "path": "/spec/selector", "value": whole}
-            operations = [test, {"op": "add", "path": at, "value": new}]
+            operations = [test, {"op": "add", "path": at, "value": new}, *_unmark(service)]
         else:
             test = {"op": "test", "path": at, "value": old}
             operations = [test, {"op": "replace", "path": at, "value": new}]
@@ -151,6 +159,8 @@ class Traffic:
                 if snapshot.selector(present) != wanted:
                     operation = {"op": "add", "path": "/spec/selector", "value": wanted}
                     self._api.patch(path, [operation], repeat=True)
+                    if unmark := _unmark(present):
+                        self._api.patch(path, unmark, repeat=False)
                 return
             body = snapshot.recreated(former, "Service", self._names.service)
             if attempt:  # its former address may be somebody else's by now
@@ -178,8 +188,32 @@ class Traffic:
 
 
 def _color(service: Object | None) -> str | None:
-    found = snapshot.selector(service).get(COLOR)
+    found = snapshot.selector(service).get(COLOR) or marked(service)
     return found if found in COLORS else None
+
+
+def marked(service: Object | None) -> str | None:
+    """Return the stable colour of a Service that leads to both by us; None for all others."""
+    found = snapshot.selector(service)
+    if service is None or not found or COLOR in found:
+        return None
+    mark = (service["metadata"].get("annotations") or {}).get(OPEN)
+    return str(mark) if mark in COLORS else None
+
+
+def _is_open(service: Object | None) -> bool:
+    return marked(service) is not None
+
+
+def _mark(service: Object, color: str) -> Mapping[str, Any]:
+    if service["metadata"].get("annotations"):
+        return {"op": "add", "path": _OPEN_AT, "value": color}
+    return {"op": "add", "path": "/metadata/annotations", "value": {OPEN: color}}
+
+
+def _unmark(service: Object) -> list[Mapping[str, Any]]:
+    present = service.get("metadata", {}).get("annotations") or {}
+    return [{"op": "remove", "path": _OPEN_AT}] if OPEN in present else []
 
 
 def writer(managed_fields: Sequence[Mapping[str, Any]]) -> str | None:

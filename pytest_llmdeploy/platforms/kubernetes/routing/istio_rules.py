@@ -108,8 +108,12 @@ class IstioDialect:
     def shown(self, target: Mapping[str, Any]) -> str:
         """Return host and subset."""
         destination = target.get("destination") or {}
-        subset = destination.get("subset")
-        return f"{destination.get('host')}{f' (subset {subset})' if subset else ''}"
+        host, subset = destination.get("host"), destination.get("subset")
+        if not subset:
+            return str(host)
+        same = service_of(str(host), self.namespace) == service_of(self.host, self.namespace)
+        other = "" if same else " of another host than canary.router.destination_rule is about"
+        return f"{host} (subset {subset}{other})"
 
     def aimed(self, target: Mapping[str, Any], color: str) -> dict[str, Any]:
         """Return the target with a colour's subset as its destination; its port stays."""

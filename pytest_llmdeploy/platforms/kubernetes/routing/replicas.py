@@ -139,7 +139,7 @@ class ReplicasRouter:
         if not beside:
             raise PlatformError(f"{stable} has no replicas: {weight} % cannot be made")
         wanted = replicas_for(weight, beside)
-        if self._scaling.traffic.color() == canary:
+        if self._scaling.traffic.color() == canary and not self._scaling.traffic.is_open():
             self._alone(stable, canary)  # first the way back, which needs nothing scaled
         self._scale(canary, wanted)
         self.site.check_lock()
@@ -148,7 +148,7 @@ class ReplicasRouter:
 
     def lacks(self) -> str | None:
         """Return which replicas are still to come, or to go, where both colours are selected."""
-        if self._scaling.traffic.color() is not None:
+        if not self._scaling.traffic.is_open():
             return None
         for color in COLORS:
             found = self._scaling.fleet.rollout(color)

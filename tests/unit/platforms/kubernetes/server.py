@@ -91,7 +91,8 @@ class Server:
         if method == "PATCH":
             changed = deepcopy(present)
             for operation in body:
-                *parents, last = operation["path"].strip("/").split("/")
+                parts = operation["path"].strip("/").split("/")
+                *parents, last = (part.replace("~1", "/") for part in parts)
                 place = changed
                 for key in parents:
                     place = place[key]

@@ -221,6 +221,24 @@ def test_a_service_that_somebody_else_opened_is_a_conflict(server: Server) -> No
         router_of(server, NAMES).set_weight("blue", "green", 50)
 
 
+def test_a_split_goes_on_in_another_process(server: Server) -> None:
+    replicas = Replicas()
+    first = router_of(server, NAMES, replicas)
+    before = first.snapshot()
+    first.set_weight("blue", "green", 5)
+    annotations = server.objects[NAMES.service_path()]["metadata"]["annotations"]
+    assert annotations == {"llmdeploy/stable": "blue"}
+    second = router_of(server, NAMES, replicas)
+    assert second.set_weight("blue", "green", 50) == 50
+    assert second.set_weight("blue", "green", 100) == 100
+    assert not server.objects[NAMES.service_path()]["metadata"]["annotations"]
+    third = router_of(server, NAMES, replicas)
+    assert third.set_weight("blue", "green", 5) == 25
+    third.restore_weights(before)
+    assert not server.objects[NAMES.service_path()]["metadata"]["annotations"]
+    assert selector(server) == {"app": "llm", "color": "blue"}
+
+
 def test_what_replicas_cannot_do_is_said_before(server: Server) -> None:
     found = router_of(server, NAMES).preflight("blue", "green")
     assert [finding.fatal for finding in found] == [False, False]
