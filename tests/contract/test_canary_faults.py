@@ -635,7 +635,9 @@ def test_that_a_release_is_held_cannot_be_noted(site: CanarySite, before: dict[s
 
 
 def test_one_shift_and_further_ones(site: CanarySite) -> None:
-    few = {"canary": {"compare": {"error_rate": 0.4, "latency_p95": None, "min_requests": 5}}}
+    few: dict[str, Any] = {
+        "canary": {"compare": {"error_rate": 0.4, "latency_p95": None, "min_requests": 5}}
+    }
     first = site.perform(weight=20, **few)
     new, image = first.result.new_color, first.result.image
     assert first.result.success, first.failed
