@@ -38,7 +38,7 @@ class Former:
 
 def scaled(fleet: Former) -> int:
     way = WayBack(
-        fleet=cast(Fleet, cast(Any, fleet)),
+        fleet=cast("Fleet", cast("Any", fleet)),
         config=BlueGreenConfig(replicas=2),
         snapshot={},
         old_color=BLUE,
