@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain, cycle, repeat
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -118,7 +119,7 @@ def test_a_rollout_that_fails_meanwhile_ends_the_waiting() -> None:
         prove(shared(0.5), 50, check=fails)
 
 
-def one(answers: Answers) -> None:
+def one(answers: Iterator[Any]) -> None:
     wait_for_one(
         answering(answers),
         CANARY,
