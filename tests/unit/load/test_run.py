@@ -31,7 +31,10 @@ def load_run(tmp_path: Path, subject: Callable[[], Subject]) -> LoadRun:
     )
 
 
-def test_what_nobody_expected_is_an_error_once_and_not_for_each_item(tmp_path: Path) -> None:
+def test_what_nobody_expected_is_an_error_once_and_not_for_each_item(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # whoever else loads this machine
     asked = []
 
     def subject() -> Subject:
