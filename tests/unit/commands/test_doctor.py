@@ -44,8 +44,8 @@ def test_the_core_works_without_any_program(capsys: pytest.CaptureFixture[str]) 
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "The core works."
-    index = lines.index("kind                       missing  not on PATH")
-    indent = " " * 36
+    index = lines.index("kind".ljust(36) + "missing  not on PATH")
+    indent = " " * 45
     assert lines[index + 1 : index + 3] == [
         f"{indent}needed for environments of platform: kind",
         f"{indent}install: https://kind.sigs.k8s.io/docs/user/quick-start/#installation",
@@ -58,7 +58,7 @@ def test_an_old_python_fails(
     monkeypatch.setattr(sys, "version_info", (3, 9, 1, "final", 0))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Python                     missing  3.9.1"
+    assert lines[0] == "Python".ljust(36) + "missing  3.9.1"
     assert lines[-1] == "The core does not work: see what is missing above."
 
 
