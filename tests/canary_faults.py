@@ -31,6 +31,8 @@ from tests.release_faults import CONFIG, Calls, Fault, Faulty, Phase, Site, no_f
 
 BAD = "app:bad"
 """An image of which every second answer is a failure."""
+LATE = "app:late"
+"""An image whose answers are failures while there is a file `spoilt`."""
 CANARY = """
 canary:
   phases:
@@ -47,7 +49,8 @@ canary:
 CANARY_CONFIG = (
     CONFIG.replace(
         '      "app:3"',
-        '      "app:bad": {variables: {VERSION: "bad", FAIL_EVERY: "2"}}\n      "app:3"',
+        '      "app:bad": {variables: {VERSION: "bad", FAIL_EVERY: "2"}}\n'
+        '      "app:late": {variables: {VERSION: "late", FAIL_WHILE: spoilt}}\n      "app:3"',
     )
     + CANARY
 )

@@ -50,6 +50,7 @@ answer = head.encode() + b"content-length: %d\\r\\n\\r\\n" % len(body) + body
 
 failure = answer.replace(b"200 OK", b"500 Bad")
 every = int(os.environ.get("FAIL_EVERY", "0"))
+spoilt = os.environ.get("FAIL_WHILE", "")
 asked = 0
 
 def serve(connection):
@@ -59,9 +60,10 @@ def serve(connection):
         seen += piece
         while b"\\r\\n\\r\\n" in seen:
             request, _, seen = seen.partition(b"\\r\\n\\r\\n")
-            asked += request.startswith(b"GET /work")
-            fails = every and request.startswith(b"GET /work") and asked % every == 0
-            connection.sendall(failure if fails else answer)
+            work = request.startswith(b"GET /work")
+            asked += work
+            fails = os.path.exists(spoilt) or (every and asked % every == 0)
+            connection.sendall(failure if work and fails else answer)
 
 listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=128)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

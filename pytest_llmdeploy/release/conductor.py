@@ -86,12 +86,12 @@ class Conductor:
                 failed = record
                 self._go_back(record)
         self._tell(self._final_state(failed))
-        if self._release.canary is not None:
-            with suppress(OSError, LLMDeployError):  # nothing may stand before the lock
-                self._release.canary.close()
         # Kept after a rollback that failed: nothing may be released over that.
         if self._rollback is None or self._rollback.succeeded:
             self._unlock()
+        if self._release.canary is not None:
+            with suppress(OSError, LLMDeployError):
+                self._release.canary.close()
         if interrupted is not None:
             raise interrupted
         return self._result(begun, failed)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,17 +14,17 @@ import pytest
 from pytest_llmdeploy.assembly.recoveries import take_lock
 from pytest_llmdeploy.errors import ConflictError, NoDataError, NotMeasuredError, PlatformError
 from pytest_llmdeploy.platforms.local_fleet.launching import stop_fleet
-from pytest_llmdeploy.ports import Route, Router
+from pytest_llmdeploy.ports import RequestOutcome, Route, Router
 from pytest_llmdeploy.release import conductor, journal, prepare
 from pytest_llmdeploy.release.canary import judge
 from pytest_llmdeploy.release.journal import Journal, read_entries, situation
 from pytest_llmdeploy.release.recovery import Recovery
 from pytest_llmdeploy.release.routed import RoutedFleet
 from pytest_llmdeploy.verdicts import Verdict
-from tests.canary_faults import BAD, CANARY_CONFIG, Blind, CanarySite, kill_in_child
+from tests.canary_faults import BAD, CANARY_CONFIG, LATE, Blind, CanarySite, kill_in_child
 from tests.contract.conftest import wait_until
 from tests.contract.test_local_fleet import process_of
-from tests.release_faults import AFTER, BEFORE, Performed, Site
+from tests.release_faults import AFTER, BEFORE, Performed, Site, ThreadTraffic
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the local fleet needs Linux")
 
@@ -722,6 +722,40 @@ def test_an_approval_that_does_not_come(site: CanarySite, before: dict[str, Any]
     assert list(site.routed().differences(before)) == []
 
 
+@pytest.mark.parametrize(
+    ("what", "verdict", "reason"),
+    [
+        ("failures", Verdict.FAIL, "while it waited for approval: error_rate ("),
+        ("restart", Verdict.FAIL, "replica local-"),
+        ("split", Verdict.ERROR, "Envoy of local gives "),
+    ],
+)
+def test_what_is_seen_while_a_person_decides(
+    site: CanarySite, before: dict[str, Any], what: str, verdict: Verdict, reason: str
+) -> None:
+    """The version keeps its traffic meanwhile, so it is watched."""
+
+    def spoil() -> None:
+        wait_until(lambda: "waits for approval" in release.now_doing, 20)
+        if what == "failures":
+            spoilt.touch()
+        elif what == "restart":
+            end_process(site, site.fleet.pods(release.new)[0].name)
+        else:
+            site.routed().router.set_weight(release.old or "", release.new, 70)
+
+    spoilt = site.folder / "spoilt"
+    performed, release, calls = site.release(image=LATE, canary={"phases": FILE + REST})
+    thread = threading.Thread(target=spoil)
+    thread.start()
+    done = Performed(release, performed.run(), calls, 0.0)
+    thread.join()
+    spoilt.unlink(missing_ok=True)
+    assert (done.failed.name, done.failed.verdict) == ("approve-weight-40", verdict), done.failed
+    assert done.failed.reason.startswith(reason), done.failed
+    assert list(site.routed().differences(before)) == []
+
+
 def test_approval_by_variable(site: CanarySite) -> None:
     phases = [{**LONG[0], "approve": "env"}, *REST]
     first = site.perform(canary={"phases": phases}, approved="weight-100")
@@ -819,12 +853,12 @@ def test_a_phase_that_a_person_holds(site: CanarySite) -> None:
         (control / "hold").touch()
 
     def let_go() -> None:
-        wait_until(lambda: "is held, as a person asked" in release.now_doing, 20)
+        wait_until(lambda: "is held, as a person asked (2 s)" in release.now_doing, 20)
         seen.append(1.0)
         (control / "hold").unlink()
 
     fault = during(("weight-40", "router.set_weight"), hold)
-    phases = [{"weight": 40, "duration": 0.3, "max_duration": 0.3}, *REST]
+    phases = [{"weight": 40, "duration": 0.3, "max_duration": 30}, *REST]
     performed, release, calls = site.release(fault, canary={"phases": phases})
     assert release.canary is not None
     control = release.canary.control
@@ -834,6 +868,25 @@ def test_a_phase_that_a_person_holds(site: CanarySite) -> None:
     thread.join()
     assert seen
     assert done.result.success, done.failed
+    assert done.result.canary["phases"][0]["duration"] > 1.5
+
+
+def test_traffic_that_ends_badly(site: CanarySite, before: dict[str, Any]) -> None:
+    """The load generator has died: nothing is known any more."""
+
+    class Dying(ThreadTraffic):
+        def outcomes(self) -> Sequence[RequestOutcome]:
+            if len(list(self.records())) > 100:
+                raise NotMeasuredError("the load generator was killed")
+            return super().outcomes()
+
+    phases = [{"weight": 40, "duration": 2, "max_duration": 3}, *REST]
+    done = site.perform(
+        traffic=lambda folder, url: Dying(url, folder / "ledger"), canary={"phases": phases}
+    )
+    assert check(site, done, before) == "rolled back"
+    assert (done.failed.name, done.failed.verdict) == ("weight-40", Verdict.ERROR), done.failed
+    assert "the load generator was killed" in done.failed.reason
 
 
 # What keeps its records, and what keeps a killed promotion

@@ -264,7 +264,16 @@ def _split(look: Look, tolerance: float) -> Iterator[Finding]:
     canary, total = look.sent.get(CANARY, 0), sum(look.sent.values())
     if not total:
         return
-    judged = judge_split(canary, total, look.weight, tolerance, SPLIT_ALPHA)
+    # What nobody answered may have been sent to either: a version that hangs is no wrong split.
+    due = round((total + look.unattributed) * look.weight / ALL) - canary
+    to_canary = min(max(due, 0), look.unattributed)
+    judged = judge_split(
+        canary + to_canary,
+        total + look.unattributed,
+        look.weight,
+        tolerance,
+        SPLIT_ALPHA,
+    )
     if judged.verdict is Verdict.FAIL:
         reason = f"the traffic is not split as it should be: {judged.reason}"
         yield Finding(

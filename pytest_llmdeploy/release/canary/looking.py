@@ -118,7 +118,10 @@ class Observer:
         compare = self._canary.compare_answers
         if compare is None:
             return {"missing": NOT_MEASURED, "why": "no gate's cases can be asked here"}
+        pods = [self._subjects[role].pods for role in (STABLE, CANARY)]
+        if not all(pods):
+            return {"missing": NOT_MEASURED, "why": "one of the versions has no ready replica"}
         try:
-            return compare(self._subjects[STABLE].pods[0], self._subjects[CANARY].pods[0])
+            return compare(pods[0][0], pods[1][0])
         except NotMeasuredError as error:
             return {"missing": NOT_MEASURED, "why": str(error)}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 
 from pytest_llmdeploy.config.canary import PhaseConfig
-from pytest_llmdeploy.errors import ConflictError, NotMeasuredError
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.release.canary import steering
 from pytest_llmdeploy.release.canary.judge import Judgement, PhaseJudge
 from pytest_llmdeploy.release.canary.looking import Observer
 from pytest_llmdeploy.release.canary.looks import CANARY, STABLE, LookWriter
 from pytest_llmdeploy.release.canary.shifting import canary_of, shift
 from pytest_llmdeploy.release.canary.state import PhaseRecord, Shift
+from pytest_llmdeploy.release.canary.vigil import check_replicas, check_route, is_mismatch
 from pytest_llmdeploy.release.state import (
     Held,
     InconclusiveError,
@@ -23,7 +22,6 @@ from pytest_llmdeploy.release.state import (
     Release,
     StepFailedError,
 )
-from pytest_llmdeploy.release.waiting import patiently
 from pytest_llmdeploy.verdicts import Verdict
 
 TICK = 0.25
@@ -108,7 +106,7 @@ class _Watch:
         )
         while True:
             elapsed = time.monotonic() - begun
-            self._check_replicas(canary.restarts)
+            check_replicas(release)
             if steering.wants(canary.control, steering.ABORT):
                 raise StepFailedError(f"a person asked to abort ({canary.control})")
             over = elapsed >= phase.duration
@@ -120,12 +118,12 @@ class _Watch:
                 writer.write(look)
                 judgement = judge.add(look)
                 release.now_doing = _line(phase, elapsed, judgement)
-                self._check_route()
+                check_route(release, self.shifted.made)
                 while next_look <= elapsed:
                     next_look += config.look_interval
                 while next_sample <= elapsed:
                     next_sample += config.sample_interval
-                if judgement.verdict is Verdict.FAIL or _is_mismatch(judgement):
+                if judgement.verdict is Verdict.FAIL or is_mismatch(judgement):
                     return judgement, elapsed, False
                 if steering.wants(canary.control, steering.PROMOTE):
                     return judgement, elapsed, True
@@ -151,36 +149,6 @@ class _Watch:
                 findings=tuple(finding.to_json() for finding in judgement.findings),
             )
         )
-
-    def _check_replicas(self, before: Mapping[str, int]) -> None:
-        """Raise StepFailedError where a replica of the new version was restarted, or has gone."""
-        release = self.release
-        found = patiently(partial(release.fleet.pods, release.new), [])()
-        if found is None:
-            return  # the control plane is away; requests go on to tell
-        pods = {pod.name: pod for pod in found}
-        for name, restarts in before.items():
-            pod = pods.get(name)
-            why = f": {pod.problem}" if pod is not None and pod.problem else ""
-            if pod is None or pod.terminating:
-                raise StepFailedError(f"replica {name} has gone")
-            if pod.restarts > restarts:
-                raise StepFailedError(f"replica {name} was restarted{why}")
-
-    def _check_route(self) -> None:
-        """Raise ConflictError where somebody else has changed the weights meanwhile."""
-        canary = canary_of(self.release)
-        route = patiently(canary.router.read, [])()
-        made = route.weights.get(self.release.new, 0) if route is not None else self.shifted.made
-        if made != self.shifted.made:
-            raise ConflictError(
-                f"{canary.router.name} gives {self.release.new} {made} % now, not "
-                f"{self.shifted.made} %: somebody else has changed it"
-            )
-
-
-def _is_mismatch(judgement: Judgement) -> bool:
-    return any(finding.rule == "split" for finding in judgement.findings)
 
 
 def _line(phase: PhaseConfig, elapsed: float, judgement: Judgement) -> str:

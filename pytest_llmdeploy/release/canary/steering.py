@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pytest_llmdeploy.config.canary import PhaseConfig
@@ -21,7 +22,13 @@ from pytest_llmdeploy.waiting import WaitTimeoutError, wait_until
 PROMOTE, HOLD, ABORT = "promote", "hold", "abort"
 """Names of files: go to the end at once; stay in this phase; go back."""
 REJECT = "reject"
+Watch = Callable[[PhaseConfig, Release], Callable[[], None]]
+"""Makes what looks at the version now and then."""
 APPROVE_VARIABLE = "LLMDEPLOY_APPROVE"
+
+
+def _nothing(_phase: PhaseConfig, _release: Release) -> Callable[[], None]:
+    return lambda: None
 
 
 def wants(control: Path, what: str) -> bool:
@@ -29,10 +36,11 @@ def wants(control: Path, what: str) -> bool:
     return (control / what).exists()
 
 
-def approve(phase: PhaseConfig, release: Release) -> Outcome:
+def approve(phase: PhaseConfig, release: Release, watch: Watch = _nothing) -> Outcome:
     """Wait for the approval of a phase that has passed.
 
     Without one, the release is held (`env`, `exit`) or goes back (`file`, after approve_timeout).
+    While it waits, it calls what `watch` has made; what that raises ends the waiting.
     """
     canary = canary_of(release)
     if _goes_on(phase, canary):
@@ -40,7 +48,8 @@ def approve(phase: PhaseConfig, release: Release) -> Outcome:
     if wants(canary.control, PROMOTE):
         return Outcome("promoted at once, as a person asked")
     if phase.approve == "file":
-        return _approved_by_file(canary.control / f"approve-{phase.name}", release)
+        path = canary.control / f"approve-{phase.name}"
+        return _approved_by_file(path, release, watch(phase, release))
     names = {name.strip() for name in canary.approved().split(",")}
     if phase.approve == "env" and not names.isdisjoint({phase.name, "all"}):
         return Outcome(f"{APPROVE_VARIABLE} approves it")
@@ -62,7 +71,7 @@ def _goes_on(phase: PhaseConfig, canary: CanaryState) -> bool:
     return phase.approve == "exit" or not canary.is_last_behind(phase.weight)
 
 
-def _approved_by_file(path: Path, release: Release) -> Outcome:
+def _approved_by_file(path: Path, release: Release, look: Callable[[], None]) -> Outcome:
     path.parent.mkdir(parents=True, exist_ok=True)
     canary = canary_of(release)
     timeout = canary.config.approve_timeout
@@ -76,7 +85,7 @@ def _approved_by_file(path: Path, release: Release) -> Outcome:
             raise StepFailedError(f"a person asked to abort ({canary.control})")
         if wants(canary.control, PROMOTE):
             return "promoted at once, as a person asked"
-        _take_over_requests(release)
+        look()
         try:
             said = path.read_text(encoding="utf-8", errors="replace").strip()[:200]
         except OSError:
@@ -101,10 +110,3 @@ def _approved_by_file(path: Path, release: Release) -> Outcome:
     if said.lower().startswith(REJECT):
         raise StepFailedError(f"a person rejected it: {said}")
     return Outcome(f"approved after {time.monotonic() - begun:.0f} s ({said})")
-
-
-def _take_over_requests(release: Release) -> None:
-    """Count what has ended meanwhile, so that it does not heap up for an hour."""
-    canary = canary_of(release)
-    if canary.figures is not None and canary.stable is not None and canary.canary is not None:
-        canary.figures.look((canary.stable, canary.canary))

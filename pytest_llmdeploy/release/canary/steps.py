@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
-from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.config.canary import CanaryConfig, PhaseConfig
 from pytest_llmdeploy.errors import PlatformError
 from pytest_llmdeploy.release.canary.losses import prove_no_shift_loss
 from pytest_llmdeploy.release.canary.phase import run_phase
 from pytest_llmdeploy.release.canary.shifting import canary_of, make_route, promote, warm_up
 from pytest_llmdeploy.release.canary.steering import approve
+from pytest_llmdeploy.release.canary.vigil import Vigil
 from pytest_llmdeploy.release.prepare import check_health, check_smoke, deploy, preflight, roll_out
 from pytest_llmdeploy.release.prove import clean_up
 from pytest_llmdeploy.release.state import Act, Held, Outcome, Release
@@ -36,7 +37,7 @@ def canary_steps(config: CanaryConfig, *, one_shift: bool = False) -> Mapping[st
     for phase in config.phases:
         steps[phase.name] = partial(run_phase, phase)
         if phase.approve is not None:
-            steps[f"approve-{phase.name}"] = partial(approve, phase)
+            steps[f"approve-{phase.name}"] = partial(approve, phase, watch=_watch)
     if not one_shift or config.phases[-1].weight == ALL:
         steps["promote"] = promote
         steps["zero-loss"] = _prove_and_decide
@@ -44,6 +45,10 @@ def canary_steps(config: CanaryConfig, *, one_shift: bool = False) -> Mapping[st
     else:
         steps["zero-loss"] = _prove_and_hold
     return steps
+
+
+def _watch(phase: PhaseConfig, release: Release) -> Callable[[], None]:
+    return Vigil(phase, release).look
 
 
 def _preflight(release: Release) -> Outcome:

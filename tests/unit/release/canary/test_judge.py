@@ -220,6 +220,30 @@ def test_failures_of_nobody_may_be_the_new_versions(
         )
 
 
+@pytest.mark.parametrize(
+    ("weight", "sent", "nobody", "wrong"),
+    [
+        (50, (300, 700), 0, True),
+        (50, (300, 700), 400, False),  # 400 that a hanging version was sent
+        (50, (700, 300), 400, False),
+        (50, (0, 700), 700, False),
+        (50, (0, 700), 100, True),
+        (100, (0, 700), 700, True),  # the other version has answered
+        (100, (500, 0), 700, False),
+        (10, (900, 100), 500, True),
+    ],
+)
+def test_a_version_that_hangs_is_no_wrong_split(
+    weight: int, sent: tuple[int, int], nobody: int, *, wrong: bool
+) -> None:
+    sample = {"error_rate": GOOD}
+    found = PhaseJudge(ONE_LIMIT).add(
+        look(weight=weight, sent=sent, unattributed=nobody, sample=sample)
+    )
+    assert ("split" in [each.rule for each in found.findings]) is wrong
+    assert found.verdict is (ERROR if wrong else INCONCLUSIVE)
+
+
 def test_failures_of_nobody_beside_the_running_version() -> None:
     sample = {"cpu_usage": value(0.5)}
     for nobody, verdict in [(0, PASS), (5, PASS), (500, INCONCLUSIVE)]:
