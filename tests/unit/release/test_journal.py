@@ -182,3 +182,85 @@ def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     journal.undoing("restore-traffic")  # the way back goes on
     journal.end("rolled back")
     assert [entry["kind"] for entry in store.entries] == ["intent", "end"]
+
+
+def held(path: Path) -> tuple[Journal, Store]:
+    """Write the journal of a release that is held at 33 %, where 25 % was asked for."""
+    store = Store()
+    journal = Journal(path, store)
+    journal.begin(RELEASE)
+    journal.intend("deploy")
+    journal.done("deploy")
+    journal.intend("weight", color="green", weight=25)
+    journal.done("weight")
+    journal.hold(33, 25, "weight-25 waits for approval")
+    return journal, store
+
+
+def test_a_release_that_is_held(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    _, store = held(path)
+    for entries in (store.entries, read_entries(path)):
+        found = situation(entries)
+        assert found is not None
+        assert found.is_open
+        assert (found.held, found.held_phase) == (33, 25)
+        assert found.held_because == "weight-25 waits for approval"
+        assert found.may_have_switched
+        assert found.in_words() == "the release of llm:2 — größer as green is held at 33 %"
+
+
+def test_a_held_release_is_held_until_its_going_on_is_noted(tmp_path: Path) -> None:
+    """Whatever kept that from being noted: the platform, or the end of the process."""
+    _, store = held(tmp_path / "first.jsonl")
+    journal = Journal(tmp_path / "second.jsonl", store)
+    store.refuses = 1
+    with pytest.raises(PlatformError):
+        journal.begin({**RELEASE, "resumed_at": 33}, resumed=True)
+    found = situation(store.entries)
+    assert found is not None
+    assert found.held == 33
+
+    journal.begin({**RELEASE, "resumed_at": 33, "run": "second"}, resumed=True)
+    found = situation(store.entries)
+    assert found is not None
+    assert (found.held, found.held_phase, found.held_because) == (None, None, "")
+    assert found.release["run"] == "second"
+    assert found.is_open
+    assert found.intended == ()
+    # Users meet the new version already, though this run has done nothing yet.
+    assert found.may_have_switched
+    journal.end("released")
+    found = situation(store.entries)
+    assert found is not None
+    assert not found.is_open
+
+    Journal(tmp_path / "third.jsonl", store).begin(RELEASE)
+    assert [entry["kind"] for entry in store.entries] == ["begin"]
+    found = situation(store.entries)
+    assert found is not None
+    assert not found.may_have_switched
+
+
+def test_a_step_back_ends_the_holding(tmp_path: Path) -> None:
+    journal, store = held(tmp_path / "journal.jsonl")
+    journal.undoing("restore-traffic")
+    found = situation(store.entries)
+    assert found is not None
+    assert found.held is None
+    assert found.may_have_switched
+
+
+def test_that_a_release_is_held_is_tried_again_and_said_where_it_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_INTERVAL", 0.0)
+    store = Store()
+    journal = Journal(tmp_path / "journal.jsonl", store)
+    journal.begin(RELEASE)
+    store.refuses = module.END_ATTEMPTS - 1
+    journal.hold(10, 10, "shifted, as asked")
+    assert store.entries[-1]["kind"] == "held"
+    store.refuses = module.END_ATTEMPTS
+    with pytest.raises(PlatformError, match="HTTP 500"):
+        journal.hold(10, 10, "shifted, as asked")
