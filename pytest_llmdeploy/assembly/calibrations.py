@@ -117,4 +117,6 @@ def compressed(config: CanaryConfig, speed: float) -> CanaryConfig:
 def place(loaded: LoadedConfig) -> Place:
     """Return how many replicas the new version has, and what they may use."""
     config = blue_green_config(loaded)
-    return Place(config.replicas, float(quantity(config.limits.memory)))
+    memory = float(quantity(config.limits.memory))
+    # Of what splits traffic, only this machine's Envoy names the colour that it chose.
+    return Place(config.replicas, memory, names_colors=loaded.environment.platform == "local")

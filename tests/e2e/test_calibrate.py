@@ -52,7 +52,7 @@ blue_green:
     prompts: {words: 4}
 canary:
   phases:
-    - {weight: 50, duration: DURATION, max_duration: 30}
+    - {weight: 50, duration: DURATION, max_duration: 90}
     - {weight: 100, duration: 1.5}
   sample_interval: 0.7
   look_interval: 0.3

@@ -193,7 +193,8 @@ def _of_case(result: CaseResult, config: CanaryConfig, figures: Figures) -> Iter
     )
     what = f"{case.what[0].upper()}{case.what[1:]} ({case.name})"
     if says == CATCH and not result.held:
-        how = share or "it was promoted"
+        seen = simulated is not None and simulated.promoted.low > SLIPS
+        how = share if seen else "the real one was promoted"
         yield (
             f"{what}: the policy says it is too much ({result.stance.why}), and yet {how}: the "
             "requests do not suffice to see it; give phases more time, weight or traffic."
@@ -230,6 +231,8 @@ def _unseen(result: CaseResult) -> str:
         "no-metrics": "a figure from the service's own metrics (canary.metrics) would tell.",
         "ttft-2x": "set compare.ttft_p95, and let canary.traffic stream.",
     }
+    if name == "wrong-version":
+        return f"not judged: {result.stance.why}."
     return f"not judged: {result.stance.why}; " + ends.get(name, "set a limit to have it judged.")
 
 

@@ -102,7 +102,7 @@ def stance(case: Case, config: CanaryConfig, figures: Figures, place: Place) -> 
     if case.name == A_A:
         return Stance(PROMOTE, "it is no worse")
     if case.effect is None:
-        return _without_figures(case, config, figures)
+        return _without_figures(case, config, figures, place)
     found = increases(case, config, figures, place)
     if not found:
         return Stance(BLIND, f"no limit of the policy is about it ({_missing(case)})")
@@ -112,9 +112,11 @@ def stance(case: Case, config: CanaryConfig, figures: Figures, place: Place) -> 
     return Stance(TOLERATE, "; ".join(_said(each) for each in found))
 
 
-def _without_figures(case: Case, config: CanaryConfig, figures: Figures) -> Stance:
+def _without_figures(case: Case, config: CanaryConfig, figures: Figures, place: Place) -> Stance:
     if case.name == "crash-loop":
         return Stance(CATCH, "replicas are watched in each phase")
+    if case.name == "wrong-version" and place.names_colors:
+        return Stance(BLIND, "the router tells whose a request is; no name in an answer is needed")
     if case.name != "no-metrics":
         return Stance(CATCH, "who answers is proven at each weight, and counted")
     served = [

@@ -69,6 +69,8 @@ class Place:
     replicas: int
     memory_bytes: float
     """Memory that a replica may use."""
+    names_colors: bool = False
+    """Answers tell where the router sent a request, whatever the version calls itself."""
 
 
 def judged_by(config: CanaryConfig, figures: Figures) -> tuple[CanaryConfig, tuple[str, ...]]:

@@ -70,6 +70,8 @@ def test_the_reason_names_setting_and_increase() -> None:
 
 
 def test_what_depends_on_sources_and_sections() -> None:
+    colored = replace(PLACE, names_colors=True)
+    assert stance(CASES["wrong-version"], policy(), FIGURES, colored).says == BLIND
     scraped = replace(FIGURES, sources={"tally": "scrape", "memory_usage": "scrape"})
     assert says("no-metrics", policy(), scraped) == CATCH
     of_process = replace(FIGURES, sources={"tally": "client", "memory_usage": "scrape"})
