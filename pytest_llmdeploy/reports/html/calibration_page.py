@@ -46,7 +46,7 @@ gap:8px 36px}
 .threes>*{min-width:0}
 ul.advice{margin:10px 0;padding-left:20px}ul.advice li{margin:8px 0}
 .plot{padding:0 22px 0 8px}
-@media (min-width:1160px){.threes .keys{min-height:118px;align-content:flex-start}}
+@media (min-width:1160px){.threes .keys{min-height:106px;align-content:flex-start}}
 """
 
 
@@ -301,7 +301,7 @@ def _outcomes(cases: Sequence[Case]) -> Html:
     }
     told = ", ".join(signs[name] for name in signs if name in seen)
     if told:
-        keys.append(tag("span", f"real canary, at the right of a name: {told}"))
+        keys.append(tag("span", f"real canary: {told}"))
     about = "Bars are simulated; signs beside the names are what real canaries did."
     return chart("What becomes of the new version", about, height, *content, keys=join(keys))
 
