@@ -306,6 +306,11 @@ class Router(Protocol):
         """Whether it can have, and is to have, a header route."""
         ...
 
+    @property
+    def splits_connections(self) -> bool:
+        """Whether it splits connections: all requests of one go to one version then."""
+        ...
+
     def preflight(self, stable: str, canary: str) -> Sequence[Finding]:
         """Return what speaks against splitting between two colours, and what is worth knowing."""
         ...

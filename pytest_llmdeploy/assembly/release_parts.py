@@ -53,9 +53,20 @@ class Stage:
         return cls(config.traffic, rate, config.watch_duration, LONGEST_RELEASE)
 
     @classmethod
-    def canary(cls, config: CanaryConfig, blue_green: BlueGreenConfig) -> Stage:
-        """Return what a canary sends."""
+    def canary(
+        cls, config: CanaryConfig, blue_green: BlueGreenConfig, *, one_each: bool = False
+    ) -> Stage:
+        """Return what a canary sends.
+
+        With `one_each` no connection is used twice: where connections are what is split, the
+        requests of a kept one are all one version's, and say nothing about the weight.
+        """
         traffic = config.traffic or blue_green.traffic
+        if one_each:
+            clients = traffic.clients
+            new = clients.new_connection + clients.keep_alive
+            kept = clients.model_copy(update={"keep_alive": 0, "new_connection": new})
+            traffic = traffic.model_copy(update={"clients": kept})
         phases = config.phases
         waits = sum(phase.approve is not None for phase in phases) * config.approve_timeout
         longest = LONGEST_RELEASE + waits + sum(phase.longest for phase in phases)

@@ -163,7 +163,7 @@ class Releases:
         release = self.release(
             loaded, image, folder, variables=variables, config=config, fleet=fleet
         )
-        stage = Stage.canary(canary, release.config)
+        stage = Stage.canary(canary, release.config, one_each=fleet.router.splits_connections)
         release.traffic_to = partial(
             release_traffic,
             loaded,

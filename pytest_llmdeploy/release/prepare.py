@@ -175,9 +175,11 @@ def deploy(release: Release) -> Outcome:
         },
         resumed=resumed is not None,
     )
-    if resumed is not None:  # users meet the new version already
-        release.moments = replace(release.moments, switch=time.monotonic())
     release.moments = replace(release.moments, deploy=time.monotonic())
+    if resumed is not None:
+        # Users meet the new version already, and its number of replicas may be the weight.
+        release.moments = replace(release.moments, switch=release.moments.deploy)
+        return Outcome(f"{order.image} is deployed as {release.new} already, and is left as it is")
     with release.action("deploy", color=release.new, image=order.image):
         release.fleet.deploy(release.new, order.image, order.variables)
     replicas = release.config.replicas

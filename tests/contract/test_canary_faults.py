@@ -362,6 +362,37 @@ def test_a_router_that_forgets_the_weight_during_a_phase(
     assert "the traffic is not split as it should be" in done.failed.reason
 
 
+def test_a_router_that_changes_the_number_of_replicas(site: CanarySite) -> None:
+    """Where there is no mesh, replicas are the weights: what goes for that has not died."""
+
+    def scales(router: Router) -> Any:
+        def set_weight(stable: str, canary: str, weight: int) -> int:
+            site.fleet.scale(canary, 1 if weight < 100 else 2)
+            wait_until(lambda: len(ready(canary)) == (1 if weight < 100 else 2), 20)
+            return router.set_weight(stable, canary, weight)
+
+        return Spoilt(router, set_weight=set_weight)
+
+    def ready(color: str) -> list[str]:
+        return [pod.name for pod in site.fleet.pods(color) if pod.ready and not pod.terminating]
+
+    done = site.perform(router=scales)
+    assert done.result.success, done.failed
+    first = held(site, router=scales)
+    new, image = first.result.new_color, first.result.image
+    assert len(ready(new)) == 1
+    performed, release, calls = site.release(router=scales, image=image)
+    seen: list[int] = []
+    release.on_action = lambda _name, _more: seen.append(len(ready(new)))
+    again = Performed(release, performed.run(), calls, 0.0)
+    assert again.result.success, again.failed
+    assert ("deploy", "deploy") not in again.calls
+    assert seen[0] == 1  # before the next weight nothing has changed
+    assert canary_steps_of(again)["deploy"] == (
+        f"{image} is deployed as {new} already, and is left as it is"
+    )
+
+
 def test_a_header_route_that_leads_nowhere(site: CanarySite, before: dict[str, Any]) -> None:
     def without_header(router: Router) -> Any:
         plain = site.fleet.router(site.canary_config(router={"header": None}))
@@ -538,7 +569,7 @@ HELD_CALLS = [
     ("preflight", "color"),
     ("preflight", "journal.read"),
     ("deploy", "journal.append"),
-    ("deploy", "deploy"),
+    ("rollout", "pods"),
     ("route", "pods"),
     ("weight-100", "router.set_weight"),
     ("promote", "router.promote"),
@@ -577,7 +608,7 @@ def test_a_call_that_fails_as_a_held_canary_is_gone_on_with(
     assert list(site.routed().differences(before)) == []
 
 
-@pytest.mark.parametrize("call", [("deploy", "deploy"), ("weight-100", "router.set_weight")])
+@pytest.mark.parametrize("call", [("rollout", "rollout"), ("weight-100", "router.set_weight")])
 def test_a_process_that_is_killed_as_it_goes_on_with_a_held_canary(
     site: CanarySite, before: dict[str, Any], call: tuple[str, str]
 ) -> None:

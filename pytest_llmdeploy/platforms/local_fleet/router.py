@@ -56,6 +56,11 @@ class LocalRouter:
         """Whether a header route is wanted."""
         return self._config.header is not None
 
+    @property
+    def splits_connections(self) -> bool:
+        """No: each request is sent by itself."""
+        return False
+
     def preflight(self, stable: str, canary: str) -> Sequence[Finding]:  # noqa: ARG002 - the port's
         """Return whether Envoy answers, and whether the traffic is where a release starts from."""
         desired, status = self._client.state()

@@ -150,11 +150,24 @@ def shift(release: Release, weight: int) -> Shift:
             f"{canary.router.name} took the weight {shifted.made}, but it is not served: {error}. "
             "This says nothing about the new version; look at what routes"
         ) from error
+    _note_replicas(release)
     shifted.converged = served.since
     shifted.connections, shifted.share = served.connections, served.share
     if release.moments.converged is None:
         release.moments = replace(release.moments, converged=served.since)
     return shifted
+
+
+def _note_replicas(release: Release) -> None:
+    """Note which replicas are to be watched: a router may have changed their number.
+
+    Restarts of those that were there before count from before.
+    """
+    canary = canary_of(release)
+    found = patiently(partial(release.fleet.pods, release.new), [])()
+    if found is not None:
+        names = [pod.name for pod in found if not pod.terminating]
+        canary.restarts = {name: canary.restarts.get(name, 0) for name in names}
 
 
 def promote(release: Release) -> Outcome:

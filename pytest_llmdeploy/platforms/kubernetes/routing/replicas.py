@@ -65,6 +65,7 @@ class ReplicasRouter:
     """
 
     has_header = False
+    splits_connections = True
 
     def __init__(self, site: Site, scaling: Scaling) -> None:
         self.site = site

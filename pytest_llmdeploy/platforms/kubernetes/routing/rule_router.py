@@ -53,6 +53,11 @@ class RuleRouter(ABC):
         """Whether there is to be a header route."""
         return self._router.header is not None
 
+    @property
+    def splits_connections(self) -> bool:
+        """No: a mesh sends each request by itself."""
+        return False
+
     def read(self) -> Route:
         """Return what the rules say that the split is; the first one's where there are several."""
         found = self._get()

@@ -123,6 +123,11 @@ class IgnoresWeights:
         """The router's."""
         return self._router.has_header
 
+    @property
+    def splits_connections(self) -> bool:
+        """The router's."""
+        return self._router.splits_connections
+
     def preflight(self, stable: str, canary: str) -> Sequence[Finding]:
         """Return what the router says."""
         return self._router.preflight(stable, canary)
