@@ -1,4 +1,4 @@
-"""A real kind cluster with Istio, as `scenarios/canary` describes it, for the tests of this folder.
+"""A real kind cluster with Istio, as `scenarios/release` describes it, for the tests of this folder.
 
 It is made for the test run and deleted after it. With $LLMDEPLOY_TEST_CLUSTER the cluster of that
 name, and ``-istio``, is used, made where it is missing, and kept.
@@ -35,7 +35,7 @@ from pytest_llmdeploy.platforms.kubernetes.transport import KubernetesTransport
 from pytest_llmdeploy.ports import Router
 
 ROOT = Path(__file__).parents[2]
-SCENARIO = ROOT / "scenarios" / "canary" / "llmdeploy.yaml"
+SCENARIO = ROOT / "scenarios" / "release" / "llmdeploy.yaml"
 NEW = "llm-service:2.0.0"
 CHART = "LLMDEPLOY_ISTIOD_CHART"
 GATEWAY_API = "LLMDEPLOY_GATEWAY_API"
