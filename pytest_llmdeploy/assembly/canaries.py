@@ -102,7 +102,6 @@ def make_figures(
     from pytest_llmdeploy.metrics import Limits, make_sources
     from pytest_llmdeploy.metrics.client import ClientSource
 
-
     def forward(text: str) -> AbstractContextManager[str]:
         namespace, _, service = text.partition("/")
         name, _, port = service.partition(":")

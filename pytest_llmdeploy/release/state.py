@@ -159,7 +159,8 @@ class Release:
             }
         )
         old, new = self.old_identity.version, self.new_identity.version
-        self.losses = count_losses(ledger.records(), moments, old, new)
+        colors = None if self.canary is None else (self.old, self.new)
+        self.losses = count_losses(ledger.records(), moments, old, new, colors)
         return {**self.losses.to_json(), "ledger": str(ledger.path)}
 
     def action(self, name: str, **arguments: Any) -> Action:

@@ -204,13 +204,22 @@ def count_losses(
     moments: Moments,
     old_version: str | None = None,
     new_version: str | None = None,
+    colors: tuple[str | None, str] | None = None,
 ) -> Losses:
-    """Count every request of a traffic."""
+    """Count every request of a traffic.
+
+    `colors` are those of both versions: a request of which the router named the colour is of that
+    version, whatever its answer says.
+    """
     if old_version == new_version:  # answers do not tell which version gave them
         old_version = new_version = None
+    if colors is not None:
+        old_version, new_version = old_version or colors[0], new_version or colors[1]
     losses = Losses(moments, new_version, old_version)
+    by_color = dict(zip(colors or (), (old_version, new_version), strict=False))
     for record in records:
-        losses.add(record)
+        version = by_color.get(record.get("color"), record.get("version"))
+        losses.add(record if version is None else {**record, "version": version})
     return losses
 
 

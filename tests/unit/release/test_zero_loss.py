@@ -182,6 +182,20 @@ def test_versions_of_one_name_are_not_told_apart(
     assert not {"old", "new"} & {*losses.timeline}
 
 
+def test_the_router_knows_better_than_the_answer_who_gave_it() -> None:
+    records = [
+        ended(3.5, 3.6, version="misnamed", color="green"),
+        ended(3.5, 3.6, version=None, kind="http_5xx", color="green"),
+        ended(3.5, 3.6, version="1", color="blue"),
+        ended(3.5, 3.6, version="2"),
+    ]
+    losses = count_losses(records, MOMENTS, "1", "2", ("blue", "green"))
+    assert losses.exposed == 3
+    assert losses.to_json()["versions"] == {"switching": {"1": 1, "2": 3}}
+    unnamed = count_losses(records[:3], MOMENTS, None, None, ("blue", "green"))
+    assert unnamed.exposed == 2
+
+
 def test_what_happened_around_the_switch_and_back() -> None:
     records = [
         ended(0.0, 0.1),
