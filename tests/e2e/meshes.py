@@ -1,4 +1,4 @@
-"""A real kind cluster with Istio, as `scenarios/release` describes it, for the tests of this folder.
+"""A real kind cluster with Istio, as `scenarios/release` describes it, for this folder's tests.
 
 It is made for the test run and deleted after it. With $LLMDEPLOY_TEST_CLUSTER the cluster of that
 name, and ``-istio``, is used, made where it is missing, and kept.
