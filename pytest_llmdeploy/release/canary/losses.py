@@ -59,7 +59,7 @@ def prove_no_shift_loss(release: Release) -> Outcome:
     canary = canary_of(release)
     ledger = release.running.finish()
     detail = release.count_traffic(ledger)
-    ends = [(each.at, each.converged or each.at) for each in canary.shifts]
+    ends = [(each.at, each.proven or each.at) for each in canary.shifts]
     spans = [(since - ledger.zero, until - ledger.zero) for since, until in ends]
     found = count_shift_losses(ledger.records(), spans)
     told = {"open": found.open, "lost": len(found.lost), "unattributed": found.unattributed}

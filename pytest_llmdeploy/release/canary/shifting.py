@@ -151,7 +151,7 @@ def shift(release: Release, weight: int) -> Shift:
             "This says nothing about the new version; look at what routes"
         ) from error
     _note_replicas(release)
-    shifted.converged = served.since
+    shifted.converged, shifted.proven = served.since, time.monotonic()
     shifted.connections, shifted.share = served.connections, served.share
     if release.moments.converged is None:
         release.moments = replace(release.moments, converged=served.since)
@@ -200,6 +200,7 @@ def promote(release: Release) -> Outcome:
             f"{error}. This says nothing about the new version; look at what routes"
         ) from error
     shifted.converged, shifted.share = before + found.all, 1.0
+    shifted.proven = time.monotonic()
     shifted.connections = release.config.fresh_connections
     release.moments = replace(release.moments, converged=before + found.all)
     return Outcome(

@@ -67,6 +67,8 @@ class Shift:
     """On time.monotonic, right before it was asked for."""
     converged: float | None = None
     """When the served split was first seen to be right."""
+    proven: float | None = None
+    """When enough answers had been seen to say so."""
     connections: int = 0
     """Fresh connections that proved it."""
     share: float | None = None
@@ -153,7 +155,7 @@ class CanaryState:
         began = time.time() - time.monotonic()
         shifts = [asdict(shift) for shift in self.shifts]
         for shift in shifts:
-            for key in ("at", "converged"):
+            for key in ("at", "converged", "proven"):
                 shift[key] = None if shift[key] is None else shift[key] + began
         return {
             "router": self.router.name,
