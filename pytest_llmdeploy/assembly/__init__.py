@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ class Assembly:
         self._plans: dict[tuple[Path, str], GatePlan] = {}
         self._registry: AssertionRegistry | None = None
         self._engine: GateEngine | None = None
+        self._asked = count(1)
         self.redact = Redactor(())
         """Hides the secrets of every file loaded so far."""
         self.while_waiting: Callable[[Callable[[], str]], None] = lambda _line: None
@@ -224,13 +226,17 @@ class Assembly:
     def ask_cases(
         self, loaded: LoadedConfig, name: str, url: str, most: int | None
     ) -> Mapping[str, Result]:
-        """Ask the first cases of a gate at an address; return the results by case."""
+        """Ask the first cases of a gate at an address; return the results by case.
+
+        They are asked anew each time: who answers there may have changed, for ports are used again.
+        """
+        asker = f"{self.run.worker or 'main'} {next(self._asked)}"
         plan = GatePlan(
             self,
             loaded,
             name,
             loaded.gates[name],
-            key=f"{loaded.path}::{name} at {url}",
+            key=f"{loaded.path}::{name} at {url} ({asker})",
             service=service_at(loaded, url),
         )
         plan.wanted = list(plan.suite.cases)[:most]

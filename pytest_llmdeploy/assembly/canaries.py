@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NO_PORT = 9
 """Of this machine; nobody listens on it (it is discard's, of RFC 863)."""
 OTHER_WEIGHT = 37
+ALL = 100
 CONTROL = "control"
 """Folder in a canary's records of the files by which people steer it."""
 Ask = Callable[["LoadedConfig", str, str, int | None], Mapping[str, Any]]
@@ -140,17 +141,18 @@ def _compare_answers(  # noqa: PLR0917 - all but the last two are bound beforeha
     for pod in (stable, canary):
         with fleet.direct(pod) as url:
             results.append(ask(loaded, quality.gate, url, quality.cases))
-    pairs = [(results[0][case], results[1][case]) for case in results[0] if case in results[1]]
+    pairs = {case: (one, results[1][case]) for case, one in results[0].items()}
     if not pairs:
         return {"missing": NO_DATA, "why": f"gate {quality.gate} has no case to ask"}
-    broken = [each for pair in pairs for each in pair if each["verdict"] not in ("PASS", "FAIL")]
+    answers = [each for pair in pairs.values() for each in pair]
+    broken = [each for each in answers if each["verdict"] not in ("PASS", "FAIL")]
     if broken:
-        why = f"{len(broken)} of {2 * len(pairs)} answers could not be judged, such as: "
+        why = f"{len(broken)} of {len(answers)} answers could not be judged, such as: "
         return {"missing": NOT_MEASURED, "why": why + str(broken[0].get("reason", "?"))}
     counts = {"both": 0, "only_stable": 0, "only_canary": 0, "neither": 0}
     names = {(True, True): "both", (True, False): "only_stable", (False, True): "only_canary"}
     differing = []
-    for case, (one, other) in zip(results[0], pairs, strict=False):
+    for case, (one, other) in pairs.items():
         passed = one["verdict"] == "PASS", other["verdict"] == "PASS"
         counts[names.get(passed, "neither")] += 1
         if passed[0] != passed[1]:
@@ -158,14 +160,38 @@ def _compare_answers(  # noqa: PLR0917 - all but the last two are bound beforeha
     return {**counts, "differing": differing[:20]}
 
 
-def check_quality(loaded: LoadedConfig, config: CanaryConfig) -> None:
-    """Raise ConfigError where `quality` names a gate that the file does not have."""
-    if config.quality is None or config.quality.gate in loaded.gates:
+def check_canary(loaded: LoadedConfig) -> None:
+    """Raise ConfigError where the section asks for what this file cannot show."""
+    config = loaded.canary
+    if config is None:
         return
-    place, line = loaded.where("canary", "quality", "gate")
-    names = ", ".join(loaded.gates) or "none"
-    text = f"no gate '{config.quality.gate}'; the file has: {names}"
-    raise ConfigError([Problem(place, line, "canary.quality.gate", text)])
+    below = [phase.weight for phase in config.phases if phase.weight < ALL]
+    prove_from, most = config.compare.prove_from, max(below, default=ALL)
+    if prove_from is not None and prove_from > most:
+        raise _problem(
+            loaded,
+            ("compare", "prove_from"),
+            f"no phase from {prove_from} % on has two versions to compare, so nothing would be "
+            f"proven: the largest weight below 100 is {most}",
+        )
+    if config.quality is None:
+        return
+    gate, place = config.quality.gate, ("quality", "gate")
+    if gate not in loaded.gates:
+        names = ", ".join(loaded.gates) or "none"
+        raise _problem(loaded, place, f"no gate '{gate}'; the file has: {names}")
+    if loaded.gates[gate].endpoint is not None:
+        raise _problem(
+            loaded,
+            place,
+            f"gate '{gate}' has an endpoint of its own, so neither version would be asked: name "
+            "one without",
+        )
+
+
+def _problem(loaded: LoadedConfig, keys: tuple[str, ...], text: str) -> ConfigError:
+    place, line = loaded.where("canary", *keys)
+    return ConfigError([Problem(place, line, ".".join(("canary", *keys)), text)])
 
 
 def drill_config(config: CanaryConfig, drill: Drill) -> CanaryConfig:

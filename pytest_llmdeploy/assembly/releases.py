@@ -16,7 +16,7 @@ from pytest_llmdeploy.assembly.canaries import (
     canary_config,
     canary_image,
     canary_state,
-    check_quality,
+    check_canary,
     drill_config,
     edit_route,
     routed_fleet,
@@ -157,7 +157,7 @@ class Releases:
     ) -> Release:
         """Return a canary of `image`, ready to be performed; its traces go below `folder`."""
         canary = canary or self.canary_config(loaded)
-        check_quality(loaded, canary)
+        check_canary(loaded)
         platform = self.fleet(loaded)
         fleet = routed_fleet(loaded, platform, through)
         release = self.release(

@@ -319,5 +319,8 @@ def one_shift(config: CanaryConfig, weight: int, duration: float | None) -> Cana
     phase: dict[str, Any] = {"weight": weight, "duration": duration or 300.0}
     if known is not None:
         phase = known.model_dump() if duration is None else phase | {"approve": known.approve}
-    compare = config.compare.model_copy(update={"prove_from": config.prove_from})
-    return config.model_copy(update={"phases": (PhaseConfig(**phase),), "compare": compare})
+    compare, quality = config.compare.model_copy(update={"prove_from": config.prove_from}), None
+    if config.quality is not None and config.quality.phase in (None, weight):
+        quality = config.quality
+    update = {"phases": (PhaseConfig(**phase),), "compare": compare, "quality": quality}
+    return config.model_copy(update=update)

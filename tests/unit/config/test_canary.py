@@ -143,3 +143,12 @@ def test_one_shift_proves_where_the_whole_would() -> None:
     config = CanaryConfig()
     assert one_shift(config, 10, None).prove_from == 50
     assert one_shift(config, 50, None).prove_from == 50
+
+
+def test_one_shift_asks_for_answers_where_the_whole_would() -> None:
+    for asked, weight, wanted in ((None, 50, True), (5, 5, True), (5, 50, False)):
+        quality = {"gate": "facts", "phase": asked}
+        config = one_shift(CanaryConfig.model_validate({"quality": quality}), weight, None)
+        assert (config.quality is not None) is wanted
+        # Its record can be read again.
+        assert CanaryConfig.model_validate(config.model_dump(mode="json")) == config
