@@ -345,3 +345,26 @@ def test_the_prometheus_of_the_scenario_knows_the_colours(mesh: Mesh) -> None:
             colors = {one["metric"]["color"] for one in answer["data"]["result"]}
     with pytest.raises(PlatformError, match="has no port 80; its ports are 9090"):
         mesh.fleet.reach("monitoring", "prometheus", 80).__enter__()
+
+
+def test_without_its_control_plane_the_mesh_says_so_and_traffic_stays(mesh: Mesh) -> None:
+    router = mesh.router()
+    snapshot = router.snapshot()
+    router.prepare("blue", "green")
+    mesh.wait_for(TWO, canary="true")
+    istiod = ("-n", "istio-system", "deployment/istiod")
+    pods = ("get", "pods", "-n", "istio-system", "-l", "app=istiod", "-o", "name")
+    mesh.kubectl("scale", *istiod, "--replicas=0")
+    try:
+        mesh.wait(lambda: mesh.kubectl(*pods) == "", 60.0)
+        # Its webhook validates every write: without it there is none.
+        with pytest.raises(PlatformError, match=r"was not changed in .* webhook"):
+            router.set_weight("blue", "green", 50)
+        assert router.read() == Route({"blue": 100, "green": 0}, header="green")
+        router.restore_weights(snapshot)  # nothing to write: they are as before
+        assert mesh.ask(20) == Counter({ONE: 20})
+    finally:
+        mesh.kubectl("scale", *istiod, "--replicas=1")
+        mesh.kubectl("rollout", "status", *istiod, "--timeout=120s")
+    give_back(router, snapshot)
+    mesh.wait_for(ONE, canary="true")

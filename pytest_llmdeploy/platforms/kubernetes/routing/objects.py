@@ -107,6 +107,7 @@ class Objects:
         """
         self._check_lock()
         seen: object = None
+        unclear: UnclearError | None = None
         for attempt in range(ATTEMPTS):
             present = self.api.get(path)
             if present is None:
@@ -124,7 +125,8 @@ class Objects:
             operations = [{"op": "test", "path": "/spec", "value": spec}, _replace(wanted)]
             try:
                 self.api.patch(path, operations, repeat=False)
-            except UnclearError:
+            except UnclearError as error:
+                unclear = error
                 self._clock.sleep(PAUSE)
                 continue
             except (RefusedError, TakenError) as error:
@@ -136,10 +138,11 @@ class Objects:
                 continue
             self._check_taken(path, wanted, part, field, force=force)
             return True
-        raise ConflictError(
-            f"{named(path)} is written by somebody else all the time, or the API server does not "
-            "tell what became of our change"
-        )
+        if unclear is not None:
+            raise PlatformError(
+                f"{named(path)} was not changed in {ATTEMPTS} attempts; the last: {unclear}"
+            ) from unclear
+        raise ConflictError(f"{named(path)} is written by somebody else all the time")
 
     def _require_ours(
         self, path: str, present: Object, part: Part, wanted: Spec, field: str
