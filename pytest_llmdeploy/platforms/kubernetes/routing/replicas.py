@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pytest_llmdeploy.errors import PlatformError
-from pytest_llmdeploy.platforms.kubernetes.names import COLOR
-from pytest_llmdeploy.platforms.kubernetes.routing.rules import percentages
 from pytest_llmdeploy.platforms.kubernetes.routing.site import Site, keep
 from pytest_llmdeploy.platforms.kubernetes.snapshot import changes, selector
 from pytest_llmdeploy.platforms.kubernetes.traffic import Ready, Traffic
@@ -108,17 +106,22 @@ class ReplicasRouter:
         return findings
 
     def read(self) -> Route:
-        """Return the colour that the Service selects, or the shares of the ready endpoints."""
-        service = self._scaling.traffic.service()
-        if service is None:
+        """Return the colour that the Service selects, or the shares of the replicas wanted.
+
+        Replicas that are not ready for a moment have been taken away by nobody. Of a Service that
+        another one than `set_weight` opened to both colours it returns nothing.
+        """
+        stable = self._scaling.traffic.color()
+        if stable is None:
             return Route({})
-        color = selector(service).get(COLOR)
-        if color is not None:
-            return Route({color: ALL} if color in COLORS else {})
-        name = self.site.names.service
-        counts = {color: len(self.site.ready(name, color)) for color in COLORS}
-        counts = {color: count for color, count in counts.items() if count}
-        return Route(percentages(counts) if counts else {})
+        if not self._scaling.traffic.is_open():
+            return Route({stable: ALL})
+        wanted = {color: self._scaling.fleet.rollout(color).desired for color in COLORS}
+        if not any(wanted.values()):
+            return Route({})
+        (canary,) = (color for color in COLORS if color != stable)
+        weight = weight_of(wanted[canary], wanted[stable])
+        return Route({stable: ALL - weight, canary: weight})
 
     def prepare(self, stable: str, canary: str) -> None:
         """Let the running version have all requests: the Service selects it alone."""

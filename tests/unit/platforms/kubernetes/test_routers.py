@@ -207,6 +207,22 @@ def test_replicas_first_and_the_service_afterwards(server: Server) -> None:
     assert found.differences(snapshot) == []
 
 
+@pytest.mark.parametrize(("stable", "canary"), [("blue", "green"), ("green", "blue")])
+@pytest.mark.parametrize("beside", range(1, 13))
+def test_what_replicas_make_is_what_is_read(
+    server: Server, stable: str, canary: str, beside: int
+) -> None:
+    """Halves included: what is read differently has been changed by somebody else."""
+    server.put(NAMES.service_path(), service({"app": "llm", "color": stable}))
+    replicas = Replicas({stable: beside, canary: 0})
+    found = router_of(server, NAMES, replicas)
+    for weight in range(1, 100):
+        made = found.set_weight(stable, canary, weight)
+        assert found.read().weights == {stable: 100 - made, canary: made}
+    replicas.counts[canary] = beside
+    assert found.read().weights[canary] != made
+
+
 def test_a_promotion_from_a_few_replicas_fills_them_up_first(server: Server) -> None:
     replicas = Replicas()
     found = router_of(server, NAMES, replicas)
