@@ -97,11 +97,13 @@ def newest_interrupted(loaded: LoadedConfig, output: Path | None) -> Interrupted
     """Return the environment's interrupted release; None where there is none.
 
     It is looked for in the folder `output`, or else in the folders of the file's runs, the newest
-    first. On Kubernetes the journal in the cluster decides, for a release that began here may have
-    been ended elsewhere. Raises PlatformError for a journal that cannot be read.
+    first. On Kubernetes the journal in the cluster decides, for a release that began here, or was
+    held here, may have been ended elsewhere, and what came after it must not be undone. Raises
+    PlatformError for a journal that cannot be read, and where another release than that of
+    `output` is open.
     """
-    if output is None and loaded.environment.platform == "kubernetes":
-        return _in_cluster(loaded)
+    if loaded.environment.platform == "kubernetes":
+        return _in_cluster(loaded, output)
     return next(_here(loaded, output), None)
 
 
@@ -123,7 +125,7 @@ def _run_folders(loaded: LoadedConfig) -> list[Path]:
     return sorted(folders, key=lambda folder: folder.name, reverse=True)
 
 
-def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
+def _in_cluster(loaded: LoadedConfig, wanted: Path | None) -> Interrupted | None:
     output = loaded.root / OUTPUT_ROOT / new_run_id()
     fleet = make_fleet(loaded, output, os.getpid(), output.name)
     try:
@@ -131,7 +133,7 @@ def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
     finally:
         fleet.close()
     found = situation(entries)
-    here = _here(loaded, None)
+    here = _here(loaded, wanted)
     if found is None:  # somebody has deleted it
         return next(here, None)
     if not found.is_open:
@@ -140,6 +142,11 @@ def _in_cluster(loaded: LoadedConfig) -> Interrupted | None:
     same = (each for each in here if each.situation.release["run"] == run)
     if (mine := next(same, None)) is not None:
         return Interrupted(mine.journal, found)
+    if wanted is not None:
+        raise PlatformError(
+            f"{found.in_words()} (run {run}), and {wanted} holds no open release of that run: to "
+            "end it, leave --run out"
+        )
     stage = found.release.get("stage", RECORDS[0])
     journal = output / "records" / stage / "from-another-machine" / JOURNAL
     journal.parent.mkdir(parents=True)
