@@ -162,6 +162,31 @@ def test_errors_of_a_twentieth_are_caught(project: Project) -> None:
     assert "route.txt" in {path.name for path in evidence.iterdir()}
 
 
+GATES = """
+gates:
+  echoes:
+    prompt: "Say exactly: {{ word }}"
+    assert: ["equals: {{ word }}"]
+    cases: words.csv
+"""
+
+
+def test_worse_answers_are_caught(project: Project) -> None:
+    """Every third answer of the new version is wrong, by a count: some 15 of 45, never below 12."""
+    config = CONFIG[: CONFIG.index("    images:")] + FAULTY.lstrip("\n")
+    config = config.replace("error-500=0.05", "worse-answers=0.34")
+    quality = "  quality: {gate: echoes, max_regression: 0.1}\n"
+    releasing(project, CANARY + quality + GATES, config)
+    project.write("words.csv", "\n".join(["word", *(f"w{number}" for number in range(45))]))
+    done = project.run("-m", "canary", RELEASE)
+    assert (done.code, done.counts()["failed"]) == (1, 1), done.out
+    assert left(project) == []
+    reason = steps(done)["weight-50"]["reason"]
+    assert reason.startswith("answers (quality): of 45 cases 1")
+    assert "worse, and not shown to be within the 10 points allowed" in reason
+    assert steps(done)["final-state"]["reason"].startswith("rolled back: ")
+
+
 def test_too_little_traffic_is_inconclusive(project: Project) -> None:
     text = CANARY.replace("min_requests: 20", "min_requests: 100000")
     releasing(project, text.replace("max_duration: 40", "max_duration: 1.5"))
