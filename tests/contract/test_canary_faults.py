@@ -381,6 +381,9 @@ def test_a_router_that_changes_the_number_of_replicas(site: CanarySite) -> None:
     first = held(site, router=scales)
     new, image = first.result.new_color, first.result.image
     assert len(ready(new)) == 1
+    assert first.release.canary is not None
+    assert first.release.canary.canary is not None
+    assert first.release.canary.canary.pods == tuple(ready(new))  # whose figures are asked for
     performed, release, calls = site.release(router=scales, image=image)
     seen: list[int] = []
     release.on_action = lambda _name, _more: seen.append(len(ready(new)))

@@ -44,11 +44,17 @@ class Observer:
         self._figures.client.unattributed(started, started)
 
     def look(self, elapsed: float, *, sample: bool, answers: bool) -> Look:
-        """Return what is known now; with `sample` the signals of `sla`, too."""
+        """Return what is known now; with `sample` the signals of `sla`, too.
+
+        Raises NotMeasuredError where this run's own requests have ended: without them nothing tells
+        how the traffic is split, whatever else the sources know.
+        """
         self._trouble = self._figures.look(tuple(self._subjects.values()))
+        client = self._figures.client
+        if (trouble := self._trouble.get(client.name)) is not None:
+            raise NotMeasuredError(f"the split that is served is not known any more: {trouble}")
         now = time.time()
         source = self._figures.source("tally")
-        client = self._figures.client
         tallies: dict[str, Tally | Missing] = {}
         sent: dict[str, int] = {}
         for role, subject in self._subjects.items():
@@ -90,7 +96,10 @@ class Observer:
         read = self._ask(source, lambda: source.read(signal, subject, since, now))
         if isinstance(read, Missing):
             return read
-        return Value(read.value, read.query, source.name, read.n)
+        # Windows overlap where they are longer than the time between two: a request counts once.
+        once = min(1.0, self._canary.config.sample_interval / (now - since))
+        n = None if read.n is None else int(once * read.n)
+        return Value(read.value, read.query, source.name, n)
 
     def _window(self, source: MetricsSource) -> float:
         """Return the seconds of a sample: a rate over fewer than four scrapes is a guess."""

@@ -168,6 +168,18 @@ def _note_replicas(release: Release) -> None:
     if found is not None:
         names = [pod.name for pod in found if not pod.terminating]
         canary.restarts = {name: canary.restarts.get(name, 0) for name in names}
+    canary.stable = _with_pods(release, canary.stable)
+    canary.canary = _with_pods(release, canary.canary)
+
+
+def _with_pods(release: Release, subject: Subject | None) -> Subject | None:
+    """Return the version with the replicas that it has now: all of them are to tell of it."""
+    assert subject is not None
+    found = patiently(partial(release.fleet.pods, subject.color), [])()
+    if found is None:
+        return subject
+    ready = sorted(pod.name for pod in found if pod.ready and not pod.terminating)
+    return replace(subject, pods=tuple(ready))
 
 
 def promote(release: Release) -> Outcome:

@@ -1,0 +1,81 @@
+"""What a look takes from the sources, and what it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.metrics.client import ClientSource
+from pytest_llmdeploy.ports import Reading, RequestOutcome, Router, Subject, Tally
+from pytest_llmdeploy.release.canary.looking import Observer
+from pytest_llmdeploy.release.canary.looks import Value
+from pytest_llmdeploy.release.canary.state import CanaryState, Figures
+from tests.unit.release.canary.looks_of import NOTHING, section
+
+
+class Knowing:
+    """A Prometheus that has seen ten requests a second."""
+
+    name = "prometheus"
+
+    def offers(self, signal: str) -> bool:
+        return True
+
+    def look(self, subjects: Sequence[Subject]) -> None:
+        """Nothing is kept."""
+
+    def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
+        return Reading(0.0, "q", round(10 * (until - since)))
+
+    def tally(self, subject: Subject, since: float, until: float) -> Tally:
+        return Tally(1000, 0)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def observer(folder: Path, drain: Any, started: float) -> Observer:
+    settings: dict[str, Any] = {
+        "sla": {**NOTHING, "error_rate": 0.1},
+        "sample_interval": 30,
+        "metrics": {"prometheus": {"url": "http://prometheus", "scrape_interval": 15}},
+    }
+    state = CanaryState(
+        config=section(**settings),
+        router=cast("Router", None),
+        make_figures=lambda _: cast("Figures", None),
+        folder=folder,
+        control=folder,
+        figures=Figures([Knowing()], ClientSource(drain)),
+        stable=Subject("stable", "blue", "1"),
+        canary=Subject("canary", "green", "2"),
+    )
+    return Observer(state, "weight-10", 10, started)
+
+
+def test_without_requests_of_its_own_a_run_does_not_know_the_split(tmp_path: Path) -> None:
+    """However good the figures of another source are."""
+
+    def over() -> Sequence[RequestOutcome]:
+        raise NotMeasuredError("the traffic has ended: a process was killed")
+
+    looking = observer(tmp_path, over, time.time() - 60)
+    with pytest.raises(NotMeasuredError, match="split that is served is not known any more: the t"):
+        looking.look(60.0, sample=True, answers=False)
+
+
+@pytest.mark.parametrize(("elapsed", "window"), [(20, 20), (40, 30), (600, 30)])
+def test_windows_overlap_and_requests_count_once(
+    tmp_path: Path, elapsed: float, window: float
+) -> None:
+    """The window of a sample is four scrapes, a minute; there is a sample each half minute."""
+    look = observer(tmp_path, list, time.time() - elapsed).look(elapsed, sample=True, answers=False)
+    assert look.sample is not None
+    told = look.sample["error_rate"]
+    assert isinstance(told, Value)
+    assert told.n == pytest.approx(10 * window, abs=5)
