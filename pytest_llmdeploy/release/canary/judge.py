@@ -79,6 +79,8 @@ class PhaseJudge:
         self._config = config
         self._samples: dict[str, list[Value | Missing]] = defaultdict(list)
         self._answers: Mapping[str, Any] | None = None
+        self._worse_since: dict[str, float] = {}
+        """By signal, the seconds of the look from which on it has been shown to be worse."""
 
     def note(self, look: Look) -> None:
         """Take the next look without judging; tallies are sums, so nothing of it is lost."""
@@ -147,7 +149,24 @@ class PhaseJudge:
                 yield Finding(signal, "compare", verdict, why, margin)
                 continue
             finding = self._compared(signal, margin, look, stable, canary)
-            yield replace(finding, source=look.source, query=canary.query)
+            yield replace(self._lasting(finding, look), source=look.source, query=canary.query)
+
+    def _lasting(self, found: Finding, look: Look) -> Finding:
+        """Return the finding; one that it is worse counts once both tallies can tell of its time.
+
+        Else an incident of both versions would be that one's whose replicas were scraped first.
+        """
+        if found.verdict is not Verdict.FAIL:
+            self._worse_since.pop(found.signal, None)
+            return found
+        since = self._worse_since.setdefault(found.signal, look.elapsed)
+        if look.elapsed - since >= look.lag:
+            return found
+        reason = (
+            f"{found.reason}; it counts once it has been so for {look.lag:g} s, as the versions' "
+            "figures may end so far apart"
+        )
+        return replace(found, verdict=Verdict.INCONCLUSIVE, reason=reason)
 
     def _compared(
         self, signal: str, margin: float, look: Look, stable: Tally, canary: Tally

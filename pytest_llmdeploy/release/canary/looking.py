@@ -72,6 +72,7 @@ class Observer:
             elapsed=elapsed,
             tallies=tallies,
             source=source.name if source is not None else "",
+            lag=self._lag(source),
             sent=sent,
             unattributed=nobody.errors,
             sample=dict(self._sampled(now)) if sample else None,
@@ -108,6 +109,13 @@ class Observer:
         if prometheus is None or source.name != "prometheus":
             return config.sample_interval
         return max(config.sample_interval, SCRAPES * prometheus.scrape_interval)
+
+    def _lag(self, source: MetricsSource | None) -> float:
+        """Return the seconds between scrapes: replicas are not scraped at the same moment."""
+        prometheus = self._canary.config.metrics.prometheus
+        if prometheus is None or source is None or source.name != "prometheus":
+            return 0.0
+        return prometheus.scrape_interval
 
     def _tally(self, source: MetricsSource, subject: Subject, now: float) -> Tally | Missing:
         return self._ask(source, lambda: source.tally(subject, self._started, now))

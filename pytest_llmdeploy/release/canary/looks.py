@@ -61,6 +61,8 @@ class Look:
     """The signals of `sla` over the last `sample_interval`; None between two samples."""
     answers: Mapping[str, Any] | None = None
     """What `quality` found, once it was asked."""
+    lag: float = 0.0
+    """Seconds by which the ends of the two tallies may lie apart."""
 
 
 class LookWriter:
@@ -92,6 +94,7 @@ class LookWriter:
             "at": round(look.at, 3),
             "elapsed": round(look.elapsed, 3),
             "source": look.source,
+            **({"lag": look.lag} if look.lag else {}),
             "sent": dict(look.sent),
             "unattributed": look.unattributed,
             "tallies": {},
@@ -144,6 +147,7 @@ def _look(line: Mapping[str, Any], sums: dict[tuple[str, str], Tally]) -> Look:
         elapsed=line["elapsed"],
         tallies=tallies,
         source=line["source"],
+        lag=line.get("lag", 0.0),
         sent=line["sent"],
         unattributed=line["unattributed"],
         sample=None if sample is None else {key: _read(told) for key, told in sample.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -314,3 +315,19 @@ def test_answers_that_differ() -> None:
         judge.add(look(sample={"error_rate": GOOD}, answers=answers))
         found = judge.add(look(sample={"error_rate": GOOD}))  # told once
         assert found.verdict is verdict, found.reason
+
+
+def test_an_incident_that_one_version_s_replicas_were_scraped_after() -> None:
+    """Which alone is no evidence: the other one's are scraped within the lag."""
+    judge = PhaseJudge(section(sla=NOTHING | {"latency_p95": 5}))
+    early = replace(look(canary=tally(330, 5), stable=tally(6000, 2)), lag=15.0)
+    both = replace(look(canary=tally(340, 6), stable=tally(6200, 110)), lag=15.0, elapsed=15.0)
+    found = judge.add(early)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "it counts once it has been so for 15 s" in found.reason
+    assert judge.add(both).verdict is not Verdict.FAIL
+    again = replace(early, elapsed=20.0)
+    assert judge.add(again).verdict is Verdict.INCONCLUSIVE  # it begins anew
+    assert judge.add(replace(early, elapsed=34.9)).verdict is Verdict.INCONCLUSIVE
+    assert judge.add(replace(early, elapsed=35.0)).verdict is Verdict.FAIL
+    assert PhaseJudge(section()).add(replace(early, lag=0.0)).verdict is Verdict.FAIL

@@ -79,3 +79,4 @@ def test_windows_overlap_and_requests_count_once(
     told = look.sample["error_rate"]
     assert isinstance(told, Value)
     assert told.n == pytest.approx(10 * window, abs=5)
+    assert look.lag == 15

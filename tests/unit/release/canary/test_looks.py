@@ -131,3 +131,8 @@ def test_nothing_is_read_of_nothing(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text("")
     assert list(read_looks(path)) == []
+
+
+def test_a_lag_is_kept(path: Path) -> None:
+    (again,) = written(path, [look(canary=tally(1), stable=tally(2), lag=15.0)])
+    assert again.lag == 15
