@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pytest_llmdeploy.reports.canary_record import Finding, Phase
 from pytest_llmdeploy.reports.html.numbers import NONE, rate, seconds, share, short, whole
 
-SHARES = frozenset({"error_rate", "truncated", "cpu_usage", "memory_usage", "split", "answers"})
+SHARES = frozenset(
+    {"error_rate", "own_error_rate", "truncated", "cpu_usage", "memory_usage", "split", "answers"}
+)
 RATES = frozenset({"throughput", "tokens_per_second"})
 COUNTED_IN_POINTS = frozenset({"error_rate", "answers"})
 """Signals whose versions are compared by their difference; all others by their ratio."""

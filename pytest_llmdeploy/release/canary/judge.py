@@ -18,11 +18,18 @@ from pytest_llmdeploy.release.canary.looks import CANARY, NOT_MEASURED, STABLE, 
 from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.paired import judge_paired
 from pytest_llmdeploy.verdicts.regression import Comparison, compare_errors, compare_quantiles
+from pytest_llmdeploy.verdicts.sequential import judge_share_anytime
 from pytest_llmdeploy.verdicts.service_level import judge_points
 from pytest_llmdeploy.verdicts.split import judge_split
 
 SPLIT_ALPHA = 0.001
 """Probability of calling a right split wrong, in a whole phase."""
+OWN_ALPHA = 0.001
+"""Probability of calling a version that keeps its limit too bad by this run's own requests, in a
+whole phase."""
+OWN = "own_error_rate"
+COUNTS_OWN = frozenset({"client", "simulated"})
+"""Sources whose errors are those of this run's own requests."""
 ALL = 100
 QUANTILES = {
     "latency_p50": ("latency", 0.5),
@@ -101,6 +108,9 @@ class PhaseJudge:
         yield from self._service_levels(look)
         if look.weight < ALL:
             yield from self._comparisons(look)
+        if look.source not in COUNTS_OWN and self._config.sla.error_rate is not None:
+            fewest = self._config.compare.min_requests
+            yield from _own_requests(look, self._config.sla.error_rate, fewest)
         yield from _split(look, self._config.split_tolerance)
         if self._config.quality is not None and self._answers is not None:
             yield self._quality(self._answers)
@@ -276,6 +286,24 @@ def _finding(signal: str, margin: float, found: Comparison) -> Finding:
         n=found.n_canary,
         n_stable=found.n_stable,
     )
+
+
+def _own_requests(look: Look, limit: float, fewest: int) -> Iterator[Finding]:
+    """Yield whether this run's own requests to the new version fail within the limit.
+
+    What servers count, and so a Prometheus, are statuses: a stream that breaks off after its 200 is
+    none of their errors.
+    """
+    n, bad = look.sent.get(CANARY, 0), look.failed.get(CANARY, 0)
+    if not n or limit >= 1:
+        return
+    verdict, said = Verdict.PASS, "not more"
+    if judge_share_anytime(bad, n, limit, OWN_ALPHA).verdict is Verdict.FAIL:
+        verdict, said = Verdict.FAIL, "shown to be more"
+    elif n >= fewest and bad > limit * n:
+        verdict, said = Verdict.INCONCLUSIVE, "more, but not shown to be"
+    reason = f"{bad} of {n} requests of this run's own failed: {said} than {100 * limit:g} %"
+    yield Finding(OWN, "sla", verdict, reason, limit, bad / n, n=n, source="client")
 
 
 def _split(look: Look, tolerance: float) -> Iterator[Finding]:

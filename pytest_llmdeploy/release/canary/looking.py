@@ -57,11 +57,13 @@ class Observer:
         source = self._figures.source("tally")
         tallies: dict[str, Tally | Missing] = {}
         sent: dict[str, int] = {}
+        failed: dict[str, int] = {}
         for role, subject in self._subjects.items():
             if source is not None:
                 tallies[role] = self._tally(source, subject, now)
             own = self._tally(client, subject, now)
             sent[role] = own.requests if isinstance(own, Tally) else 0
+            failed[role] = own.errors if isinstance(own, Tally) else 0
         nobody = client.unattributed(self._started, now)
         if answers:
             self._answers = self._compare_answers()
@@ -74,6 +76,7 @@ class Observer:
             source=source.name if source is not None else "",
             lag=self._lag(source),
             sent=sent,
+            failed=failed,
             unattributed=nobody.errors,
             sample=dict(self._sampled(now)) if sample else None,
             answers=self._answers,

@@ -63,6 +63,8 @@ class Look:
     """What `quality` found, once it was asked."""
     lag: float = 0.0
     """Seconds by which the ends of the two tallies may lie apart."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """Of `sent`, those that a client takes for failures: streams that broke off, too."""
 
 
 class LookWriter:
@@ -96,6 +98,7 @@ class LookWriter:
             "source": look.source,
             **({"lag": look.lag} if look.lag else {}),
             "sent": dict(look.sent),
+            **({"failed": dict(look.failed)} if any(look.failed.values()) else {}),
             "unattributed": look.unattributed,
             "tallies": {},
         }
@@ -148,6 +151,7 @@ def _look(line: Mapping[str, Any], sums: dict[tuple[str, str], Tally]) -> Look:
         tallies=tallies,
         source=line["source"],
         lag=line.get("lag", 0.0),
+        failed=line.get("failed", {}),
         sent=line["sent"],
         unattributed=line["unattributed"],
         sample=None if sample is None else {key: _read(told) for key, told in sample.items()},

@@ -331,3 +331,23 @@ def test_an_incident_that_one_version_s_replicas_were_scraped_after() -> None:
     assert judge.add(replace(early, elapsed=34.9)).verdict is Verdict.INCONCLUSIVE
     assert judge.add(replace(early, elapsed=35.0)).verdict is Verdict.FAIL
     assert PhaseJudge(section()).add(replace(early, lag=0.0)).verdict is Verdict.FAIL
+
+
+def own(n: int, bad: int, source: str = "prometheus") -> Verdict:
+    """Return what a phase is, in which a source that counts statuses finds nothing wrong."""
+    seen = look(canary=tally(1000), stable=tally(9000), sent=(n, 9 * n), failed={"canary": bad})
+    sample = {"error_rate": value(0.0, 1000)}
+    config = section(sla=NOTHING | {"error_rate": 0.05, "points": 1}, compare={"latency_p95": None})
+    return PhaseJudge(config).add(replace(seen, source=source, sample=sample)).verdict
+
+
+def test_streams_that_break_off_are_no_errors_of_a_server_and_no_success() -> None:
+    assert own(100, 5) is Verdict.PASS
+    assert own(100, 6) is Verdict.INCONCLUSIVE
+    assert own(100, 40) is Verdict.FAIL
+    # A few are enough where all of them fail, and one of a few says little.
+    assert own(8, 8) is Verdict.FAIL
+    assert own(8, 1) is Verdict.PASS
+    assert own(0, 0) is Verdict.PASS
+    # The client's own are judged already.
+    assert own(100, 40, source="client") is Verdict.PASS

@@ -80,3 +80,15 @@ def test_windows_overlap_and_requests_count_once(
     assert isinstance(told, Value)
     assert told.n == pytest.approx(10 * window, abs=5)
     assert look.lag == 15
+
+
+def test_what_a_client_takes_for_failures_is_told_beside_another_source(tmp_path: Path) -> None:
+    ends = [("ok", True), ("truncated", False), ("truncated", False)]
+    end = time.monotonic() - 5
+    outcomes = [
+        RequestOutcome(end, "2", ok, ended, 0.1, color="green", sent=end - 0.1)
+        for ended, ok in ends
+    ]
+    looking = observer(tmp_path, lambda: outcomes, time.time() - 60)
+    look = looking.look(60.0, sample=False, answers=False)
+    assert (look.source, look.sent["canary"], look.failed["canary"]) == ("prometheus", 3, 2)

@@ -133,6 +133,7 @@ def test_nothing_is_read_of_nothing(path: Path) -> None:
     assert list(read_looks(path)) == []
 
 
-def test_a_lag_is_kept(path: Path) -> None:
-    (again,) = written(path, [look(canary=tally(1), stable=tally(2), lag=15.0)])
-    assert again.lag == 15
+def test_a_lag_and_failures_are_kept(path: Path) -> None:
+    seen = look(canary=tally(1), stable=tally(2), lag=15.0, failed={"canary": 1})
+    (again,) = written(path, [seen])
+    assert (again.lag, again.failed) == (15, {"canary": 1})
