@@ -96,6 +96,7 @@ def test_the_reports_of_a_canary_that_goes_back(project: Project) -> None:
     said = command(project, "rejudge", output(project), code=1)
     assert "  weight-20: recorded FAIL, now FAIL\n" in said
     assert said.splitlines()[-1] == "  FAIL at weight-20: the canary ends here, and goes back"
-    looser = CANARY.replace("error_rate: 0.15", "error_rate: 0.9")
+    # However many requests there were until then: 20 failures in a row would not be enough.
+    looser = CANARY.replace("min_requests: 5", "min_requests: 5, alpha: 1.0e-15")
     project.config(config + SECTION.replace("WATCH", "1") + looser)
     command(project, "rejudge", output(project), "--config", "llmdeploy.yaml", code=11)
