@@ -247,14 +247,17 @@ class Conductor:
             f"traffic, {release.old} the rest"
         )
         try:
-            release.journal.hold(held.weight, held.phase, held.reason)
+            release.journal.hold(held.weight, held.phase, held.reason, passed=held.passed)
         except PlatformError as error:
             reason = (
                 f"{state}; that it is held could not be noted ({error}), so no run can go on with "
                 f"it; to take it back, run {back}"
             )
             return _told(FINAL, Verdict.ERROR, reason)
-        reason = f"{state}; to go on, release the same image again; to take it back, run {back}"
+        again = "" if held.passed else ", which watches that phase once more"
+        reason = (
+            f"{state}; to go on, release the same image again{again}; to take it back, run {back}"
+        )
         return _told(FINAL, held.verdict, reason)
 
     def _released(self) -> StepRecord:

@@ -69,12 +69,14 @@ class Journal:
         """Close the journal: nothing is left to be finished."""
         self._write({"kind": END, "state": state}, durable=False, attempts=END_ATTEMPTS)
 
-    def hold(self, weight: int, phase: int, reason: str) -> None:
+    def hold(self, weight: int, phase: int, reason: str, *, passed: bool) -> None:
         """Note that the release waits with this weight, for a later run to go on with it.
 
+        `passed` is whether the phase in which it is held has passed.
         Raises PlatformError where the platform cannot keep that.
         """
-        entry = {"kind": HELD, "weight": weight, "phase": phase, "reason": reason}
+        entry: dict[str, Any] = {"kind": HELD, "weight": weight, "phase": phase}
+        entry |= {"reason": reason, "passed": passed}
         if not self._write(entry, durable=False, attempts=END_ATTEMPTS):
             raise PlatformError(self.store_error or "")
 
@@ -168,6 +170,8 @@ class Situation:
     held_phase: int | None = None
     """Weight that the phase asked for in which it was held."""
     held_because: str = ""
+    held_passed: bool = False
+    """That phase had passed."""
 
     @property
     def is_open(self) -> bool:
@@ -220,4 +224,5 @@ def situation(entries: Sequence[Mapping[str, Any]]) -> Situation | None:
         held=held.get("weight"),
         held_phase=held.get("phase"),
         held_because=held.get("reason", ""),
+        held_passed=held.get("passed", False),
     )

@@ -91,6 +91,7 @@ def _go_on(release: Release, held: Situation) -> Outcome:
     assert held.held is not None
     canary.resumed_at = held.held
     canary.resumed_phase, canary.resumed_because = held.held_phase, held.held_because
+    canary.resumed_passed = held.held_passed
     release.old, release.new = noted["old_color"], noted["new_color"]
     release.old_image, release.old_whole = noted["old_image"], noted["old_whole"]
     release.old_identity = Identity(*noted["old_identity"])

@@ -82,6 +82,8 @@ class Held:
     reason: str
     verdict: Verdict
     """What the last item says: PASS where the run was to do no more than this."""
+    passed: bool
+    """The phase has passed: a run that goes on needs not watch it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -526,8 +526,8 @@ def test_a_canary_that_is_inconclusive_is_held_and_gone_on_with(
     assert first.final.reason == (
         f"weight-40 stayed inconclusive for {first.final.reason.split(' for ')[1].split(' s')[0]} "
         f"s: {new} ({image}) keeps 40 % of the traffic, {first.result.previous_color} the rest; to "
-        "go on, release the same image again; to take it back, run "
-        "`llmdeploy rollback --env local`"
+        "go on, release the same image again, which watches that phase once more; to take it back, "
+        "run `llmdeploy rollback --env local`"
     )
     assert not first.result.success
     assert split_of(site, new) == 40
@@ -544,14 +544,19 @@ def test_a_canary_that_is_inconclusive_is_held_and_gone_on_with(
     assert split_of(site, new) == 40
     assert site.is_free()
 
+    # To repeat the job shows nothing: what was not proven is not promoted.
+    again = site.perform(
+        image=image, canary={"phases": phases, "compare": few, "inconclusive": "hold"}
+    )
+    assert (again.failed.name, again.failed.verdict) == ("weight-40", Verdict.INCONCLUSIVE)
+    assert split_of(site, new) == 40
+
     second = site.perform(image=image, canary={"phases": phases})
     assert second.result.success, second.failed
     said = canary_steps_of(second)
     assert said["preflight"].startswith(f"goes on with the release of {image} as {new} is held")
-    assert said["weight-40"].startswith(
-        "not repeated: an earlier run held the release at 40 % (weight-40 stayed inconclusive for "
-    )
-    assert [phase["name"] for phase in second.result.canary["phases"]] == ["weight-100"]
+    judged = [phase["name"] for phase in second.result.canary["phases"]]
+    assert judged == ["weight-40", "weight-100"]
     assert second.result.traffic["lost"] == 0
     assert alone(site.routed(), new)
     assert site.fleet.journal.read()[-1]["state"] == "released"

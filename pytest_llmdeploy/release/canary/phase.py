@@ -79,7 +79,7 @@ class _Watch:
         if canary.config.inconclusive == "hold":
             why = f"{self.phase.name} stayed inconclusive for {elapsed:.0f} s"
             made, asked = self.shifted.made, self.phase.weight
-            self.release.held = Held(made, asked, why, Verdict.INCONCLUSIVE)
+            self.release.held = Held(made, asked, why, Verdict.INCONCLUSIVE, passed=False)
         raise InconclusiveError(f"not enough to tell: {reason}", detail)
 
     def _kept_watch(self, started: float) -> tuple[Judgement, float, bool]:

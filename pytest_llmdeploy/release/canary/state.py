@@ -118,6 +118,8 @@ class CanaryState:
     """Weight at which an earlier run held this release, as the router made it."""
     resumed_phase: int | None = None
     """Weight of the phase in which that was."""
+    resumed_passed: bool = True
+    """That phase had passed; one that stayed inconclusive has still to."""
     resumed_because: str = ""
     """Why it was held."""
     figures: Figures | None = None
@@ -133,11 +135,13 @@ class CanaryState:
     def is_behind(self, weight: int) -> bool:
         """Return whether an earlier run has come through the phase of that weight."""
         held = self.resumed_phase if self.resumed_phase is not None else self.resumed_at
-        return not self.one_shift and held is not None and weight <= held
+        if self.one_shift or held is None:
+            return False
+        return weight < held or (weight == held and self.resumed_passed)
 
     def is_last_behind(self, weight: int) -> bool:
         """Return whether an earlier run was held in the phase of that weight."""
-        return weight == max(
+        return self.resumed_passed and weight == max(
             (phase.weight for phase in self.config.phases if self.is_behind(phase.weight)),
             default=None,
         )

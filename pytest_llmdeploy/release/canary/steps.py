@@ -69,5 +69,6 @@ def _prove_and_decide(release: Release) -> Outcome:
 def _prove_and_hold(release: Release) -> Outcome:
     outcome = prove_no_shift_loss(release)
     made = canary_of(release).shifts[-1]
-    release.held = Held(made.made, made.weight, "shifted, as asked", Verdict.PASS)
+    why = "shifted, as asked"
+    release.held = Held(made.made, made.weight, why, Verdict.PASS, passed=True)
     return outcome

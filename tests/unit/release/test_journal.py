@@ -193,7 +193,7 @@ def held(path: Path) -> tuple[Journal, Store]:
     journal.done("deploy")
     journal.intend("weight", color="green", weight=25)
     journal.done("weight")
-    journal.hold(33, 25, "weight-25 waits for approval")
+    journal.hold(33, 25, "weight-25 waits for approval", passed=True)
     return journal, store
 
 
@@ -259,8 +259,8 @@ def test_that_a_release_is_held_is_tried_again_and_said_where_it_cannot_be_noted
     journal = Journal(tmp_path / "journal.jsonl", store)
     journal.begin(RELEASE)
     store.refuses = module.END_ATTEMPTS - 1
-    journal.hold(10, 10, "shifted, as asked")
+    journal.hold(10, 10, "shifted, as asked", passed=True)
     assert store.entries[-1]["kind"] == "held"
     store.refuses = module.END_ATTEMPTS
     with pytest.raises(PlatformError, match="HTTP 500"):
-        journal.hold(10, 10, "shifted, as asked")
+        journal.hold(10, 10, "shifted, as asked", passed=True)

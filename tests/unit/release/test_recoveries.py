@@ -67,7 +67,7 @@ def held(loaded: LoadedConfig, cluster: Cluster) -> None:
     first = journal(loaded, cluster, "one")
     first.begin(release(loaded, "one"))
     first.intend("weight")
-    first.hold(10, 10, "waits")
+    first.hold(10, 10, "waits", passed=True)
 
 
 def test_a_held_release_is_found_by_its_folder(loaded: LoadedConfig, cluster: Cluster) -> None:

@@ -144,3 +144,6 @@ def test_what_is_behind_a_run_that_goes_on(tmp_path: Path) -> None:
     assert found is not None
     assert [found.is_behind(weight) for weight in (5, 10, 25, 33)] == [True, True, False, False]
     assert not release(tmp_path, FakeClock()).canary.is_behind(1)  # type: ignore[union-attr]
+    found.resumed_passed = False
+    assert [found.is_behind(weight) for weight in (5, 10, 25, 33)] == [True, False, False, False]
+    assert not any(found.is_last_behind(weight) for weight in (5, 10))
