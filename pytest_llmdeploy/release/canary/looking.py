@@ -127,11 +127,15 @@ class Observer:
         """Return the answer; never an old one where the source could not look."""
         if (trouble := self._trouble.get(source.name)) is not None:
             return Missing(NOT_MEASURED, trouble)
+        begun = time.monotonic()
         try:
             return question()
         except NoDataError as error:
             return Missing(NO_DATA, str(error))
         except NotMeasuredError as error:
+            if time.monotonic() - begun > self._canary.config.look_interval:
+                # It hangs: to wait for each figure would keep this from what else is to be seen.
+                self._trouble[source.name] = str(error)
             return Missing(NOT_MEASURED, str(error))
 
     def _compare_answers(self) -> Mapping[str, Any]:

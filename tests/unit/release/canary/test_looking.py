@@ -13,7 +13,7 @@ from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.metrics.client import ClientSource
 from pytest_llmdeploy.ports import Reading, RequestOutcome, Router, Subject, Tally
 from pytest_llmdeploy.release.canary.looking import Observer
-from pytest_llmdeploy.release.canary.looks import Value
+from pytest_llmdeploy.release.canary.looks import NOT_MEASURED, Missing, Value
 from pytest_llmdeploy.release.canary.state import CanaryState, Figures
 from tests.unit.release.canary.looks_of import NOTHING, section
 
@@ -39,19 +39,35 @@ class Knowing:
         """Nothing is open."""
 
 
-def observer(folder: Path, drain: Any, started: float) -> Observer:
+class Hanging(Knowing):
+    """A Prometheus that does not answer in time."""
+
+    asked = 0
+
+    def read(self, signal: str, subject: Subject, since: float, until: float) -> Reading:
+        self.asked += 1
+        raise NotMeasuredError("prometheus: q: timed out")
+
+    def tally(self, subject: Subject, since: float, until: float) -> Tally:
+        self.asked += 1
+        raise NotMeasuredError("prometheus: q: timed out")
+
+
+def observer(
+    folder: Path, drain: Any, started: float, source: Knowing | None = None, **more: Any
+) -> Observer:
     settings: dict[str, Any] = {
         "sla": {**NOTHING, "error_rate": 0.1},
         "sample_interval": 30,
         "metrics": {"prometheus": {"url": "http://prometheus", "scrape_interval": 15}},
     }
     state = CanaryState(
-        config=section(**settings),
+        config=section(**(settings | more)),
         router=cast("Router", None),
         make_figures=lambda _: cast("Figures", None),
         folder=folder,
         control=folder,
-        figures=Figures([Knowing()], ClientSource(drain)),
+        figures=Figures([source or Knowing()], ClientSource(drain)),
         stable=Subject("stable", "blue", "1"),
         canary=Subject("canary", "green", "2"),
     )
@@ -92,3 +108,18 @@ def test_what_a_client_takes_for_failures_is_told_beside_another_source(tmp_path
     looking = observer(tmp_path, lambda: outcomes, time.time() - 60)
     look = looking.look(60.0, sample=False, answers=False)
     assert (look.source, look.sent["canary"], look.failed["canary"]) == ("prometheus", 3, 2)
+
+
+@pytest.mark.parametrize(("look_interval", "asked"), [(1e-9, 1), (60.0, 3)])
+def test_a_source_that_hangs_is_asked_once_in_a_look(
+    tmp_path: Path, look_interval: float, asked: int
+) -> None:
+    source = Hanging()
+    begun = time.time() - 60
+    looking = observer(tmp_path, list, begun, source, look_interval=look_interval)
+    look = looking.look(60.0, sample=True, answers=False)
+    assert source.asked == asked
+    assert look.sample is not None
+    assert {*look.tallies.values(), *look.sample.values()} == {
+        Missing(NOT_MEASURED, "prometheus: q: timed out")
+    }
