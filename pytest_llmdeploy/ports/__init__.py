@@ -1,0 +1,83 @@
+"""What stages need of the world, as protocols: adapters implement them, stages import them."""
+
+from pytest_llmdeploy.ports.figures import (
+    Buckets,
+    MetricsSource,
+    Reading,
+    Subject,
+    Tally,
+)
+from pytest_llmdeploy.ports.fleet import (
+    BLUE,
+    COLORS,
+    GREEN,
+    Endpoint,
+    Finding,
+    Fleet,
+    JournalStore,
+    Lock,
+    Pod,
+    Rollout,
+    Snapshot,
+    other_color,
+)
+from pytest_llmdeploy.ports.model import (
+    ENGINE_HEADER,
+    REFERENCE_VERSION_HEADER,
+    SCRIPTED,
+    Answer,
+    Message,
+    Model,
+    Platform,
+    Service,
+)
+from pytest_llmdeploy.ports.routing import (
+    COLOR_HEADER,
+    RoutableFleet,
+    Route,
+    Router,
+)
+from pytest_llmdeploy.ports.traffic import (
+    RequestOutcome,
+    RunningTraffic,
+    Traffic,
+    TrafficLedger,
+    TrafficProgress,
+)
+
+__all__ = [
+    "BLUE",
+    "COLORS",
+    "COLOR_HEADER",
+    "ENGINE_HEADER",
+    "GREEN",
+    "REFERENCE_VERSION_HEADER",
+    "SCRIPTED",
+    "Answer",
+    "Buckets",
+    "Endpoint",
+    "Finding",
+    "Fleet",
+    "JournalStore",
+    "Lock",
+    "Message",
+    "MetricsSource",
+    "Model",
+    "Platform",
+    "Pod",
+    "Reading",
+    "RequestOutcome",
+    "Rollout",
+    "RoutableFleet",
+    "Route",
+    "Router",
+    "RunningTraffic",
+    "Service",
+    "Snapshot",
+    "Subject",
+    "Tally",
+    "Traffic",
+    "TrafficLedger",
+    "TrafficProgress",
+    "other_color",
+]
