@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from pytest_llmdeploy.assembly.calibrations import (
     policy,
 )
 from pytest_llmdeploy.assembly.releases import check_rehearsal
+from pytest_llmdeploy.commands.arguments import add_config
 from pytest_llmdeploy.commands.calibration_findings import Known, conclude, judge, to_json
 from pytest_llmdeploy.commands.calibration_options import (
     GIVEN,
@@ -32,7 +32,6 @@ from pytest_llmdeploy.commands.calibration_options import (
 from pytest_llmdeploy.commands.calibration_table import print_table
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError
-from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.canary.calibration.cases import A_A, CASES
 from pytest_llmdeploy.release.canary.calibration.results import (
     ALARMED,
@@ -53,19 +52,7 @@ def add_parser(subparsers: Any) -> None:
         "calibrate",
         help="Try the canary's policy with good and bad versions of the reference service",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path(CONFIG_NAME),
-        metavar="FILE",
-        help=f"File that describes service and policy (default: {CONFIG_NAME})",
-    )
-    parser.add_argument(
-        "--env",
-        default=os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENVIRONMENT,
-        metavar="NAME",
-        help=f"Environment (default: ${ENVIRONMENT_VARIABLE}, or {DEFAULT_ENVIRONMENT})",
-    )
+    add_config(parser, "File that describes service and policy")
     parser.add_argument(
         "--only",
         type=read_cases,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pytest_llmdeploy.commands.arguments import add_config
 from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import LLMDeployError
-from pytest_llmdeploy.options import DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.canary.looks import Look, read_looks
 from pytest_llmdeploy.release.canary.phase import LOOKS
 from pytest_llmdeploy.release.canary.replay import LookError, Recorded, Replayed, replay
@@ -63,17 +62,10 @@ def add_parser(subparsers: Any) -> None:
         metavar="PATH",
         help=f"Output folder of a run, or the folder of one canary below its {CANARIES}",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="FILE",
-        help="Judge by the section canary of this file (default: by the recorded limits)",
-    )
-    parser.add_argument(
-        "--env",
-        default=os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENVIRONMENT,
-        metavar="NAME",
-        help=f"Environment (default: ${ENVIRONMENT_VARIABLE}, or {DEFAULT_ENVIRONMENT})",
+    add_config(
+        parser,
+        "Judge by the section canary of this file (default: by the recorded limits)",
+        usual=False,
     )
     parser.set_defaults(run=run)
 

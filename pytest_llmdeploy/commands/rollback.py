@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from pytest_llmdeploy.assembly.recoveries import (
     recovery,
     take_lock,
 )
+from pytest_llmdeploy.commands.arguments import add_config
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import PlatformError
-from pytest_llmdeploy.options import CONFIG_NAME, DEFAULT_ENVIRONMENT, ENVIRONMENT_VARIABLE
 from pytest_llmdeploy.release.recovery import Recovery, describe
 from pytest_llmdeploy.run import OUTPUT_ROOT
 
@@ -30,19 +29,7 @@ def add_parser(subparsers: Any) -> None:
         "rollback",
         help="End an interrupted release from its journal, by the way back",
     )
-    parser.add_argument(
-        "--config",
-        type=Path,
-        default=Path(CONFIG_NAME),
-        metavar="FILE",
-        help=f"File that describes the service (default: {CONFIG_NAME})",
-    )
-    parser.add_argument(
-        "--env",
-        default=os.environ.get(ENVIRONMENT_VARIABLE) or DEFAULT_ENVIRONMENT,
-        metavar="NAME",
-        help=f"Environment (default: ${ENVIRONMENT_VARIABLE}, or {DEFAULT_ENVIRONMENT})",
-    )
+    add_config(parser, "File that describes the service")
     parser.add_argument(
         "--run",
         dest="output",
