@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import Field
+
 from pytest_llmdeploy.reports.canary_record import Part
 
 SAYS = {
@@ -56,7 +58,7 @@ class Drawn(Part):
     promoted: Share
     seconds: Reach | None = None
     exposed: Reach | None = None
-    by: dict[str, int] = {}
+    by: dict[str, int] = Field(default_factory=dict)
 
 
 class Case(Part):
