@@ -43,6 +43,14 @@ def make_fleet(
     return _kubernetes(loaded)
 
 
+def ends_with_run(loaded: LoadedConfig) -> bool:
+    """Return whether what a release changes is made for the run, and ends with it."""
+    environment = loaded.environment
+    if environment.platform == "kind" and environment.url is None:
+        return environment.kind is None or environment.kind.cluster is None
+    return environment.platform == "local"
+
+
 def cluster_folder(output: Path) -> Path:
     """Return where the kind cluster of a run has its state, and its kubeconfig."""
     return output / "cluster"

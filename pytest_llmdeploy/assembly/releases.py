@@ -23,6 +23,7 @@ from pytest_llmdeploy.assembly.canaries import (
 )
 from pytest_llmdeploy.assembly.fleets import (
     blue_green_config,
+    ends_with_run,
     make_fleet,
     service_name,
     sweep_clusters,
@@ -322,6 +323,7 @@ class Releases:
             holder=holder(),
             origin={"config": str(loaded.path.absolute()), "output": str(self._run.output)},
             variables=variables or {},
+            ends_with_run=not self._run.keep and ends_with_run(loaded),
         )
         patience = Patience()
         return Release(

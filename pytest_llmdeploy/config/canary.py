@@ -87,6 +87,17 @@ class SlaConfig(Section):
     points: int = Field(default=5, ge=1, le=1000)
     """The mean of so many latest samples is judged."""
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by key; one that begins with `min_` is the least."""
+        keys = (key for key in type(self).model_fields if key != "points")
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
+
+    @property
+    def signals(self) -> list[str]:
+        """The signals that have a limit."""
+        return [key.removeprefix("min_") for key in self.limits]
+
 
 class CompareConfig(Section):
     """How much worse than the running version the new one may be, over the same time."""
@@ -146,8 +157,8 @@ class RouterConfig(Section):
 class PrometheusConfig(Section):
     """A Prometheus that watches the service."""
 
-    url: str | None = Field(default=None, pattern=r"^https?://[^\s?#]+$")
-    """Address of its API; or give service."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s?#@]+$")
+    """Address of its API, without a user; or give service."""
     service: str | None = Field(
         default=None, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?:\d+$"
     )
@@ -277,10 +288,7 @@ class CanaryConfig(Section):
     @model_validator(mode="after")
     def _something_is_judged(self) -> CanaryConfig:
         alone = any(phase.weight == 100 for phase in self.phases)
-        keys = (key for key in type(self.sla).model_fields if key != "points")
-        if all(getattr(self.sla, key) is None for key in keys) and (
-            alone or not self.compare.signals
-        ):
+        if not self.sla.limits and (alone or not self.compare.signals):
             raise ValueError(
                 "sla needs a limit: at weight 100 there is no other version to compare with"
             )

@@ -53,7 +53,10 @@ PATTERNS = {
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?:\d+$": (
         "a Service as NAMESPACE/NAME:PORT, such as monitoring/prometheus:9090"
     ),
-    r"^https?://[^\s?#]+$": "an address such as http://prometheus.example:9090",
+    r"^https?://[^\s?#@]+$": (
+        "an address such as http://prometheus.example:9090 (a user or key goes into token or "
+        "headers)"
+    ),
     r"^(https?|oci|file)://\S+$": "an address such as https://charts.example or oci://…",
     r"^[0-9A-Za-z.+*~^<>=, -]+$": "a version such as 1.27.1, or a range of versions",
     r"^\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$": "a Kubernetes quantity such as 512Mi or 500m",

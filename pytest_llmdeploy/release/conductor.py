@@ -121,17 +121,20 @@ class Conductor:
         self._release.now_doing = name
         started, clock = time.time(), time.monotonic()
         detail: Mapping[str, object] = {}
+        left_out = False
         try:
             self._release.patience.check()
             outcome = act(self._release)
             verdict, reason, detail = Verdict.PASS, outcome.reason, outcome.detail
+            left_out = outcome.left_out
         except InconclusiveError as error:
             verdict, reason, detail = Verdict.INCONCLUSIVE, str(error), error.detail
         except StepFailedError as error:
             verdict, reason, detail = Verdict.FAIL, str(error), error.detail
         except LLMDeployError as error:
             verdict, reason = Verdict.ERROR, str(error)
-        return StepRecord(name, verdict, reason, started, time.monotonic() - clock, detail=detail)
+        took = time.monotonic() - clock
+        return StepRecord(name, verdict, reason, started, took, skipped=left_out, detail=detail)
 
     def _unlock(self) -> None:
         with suppress(PlatformError):
@@ -256,8 +259,11 @@ class Conductor:
             return _told(FINAL, Verdict.ERROR, reason)
         again = "" if held.passed else ", which watches that phase once more"
         reason = (
-            f"{state}; to go on, release the same image again{again}; to take it back, run {back}"
+            f"{state}, and nobody watches it; to go on, release the same image again{again}; to "
+            f"take it back, run {back}"
         )
+        if release.order.ends_with_run:
+            reason += ". All of it ends with this run, unless --llmdeploy-keep-cluster keeps it"
         return _told(FINAL, held.verdict, reason)
 
     def _released(self) -> StepRecord:

@@ -25,7 +25,8 @@ class StepRecord:
     duration: float
     """Seconds."""
     skipped: bool = False
-    """It was not performed, because of what `reason` says; the verdict is ERROR."""
+    """It was not performed, because of what `reason` says. The verdict is ERROR, or PASS where a
+    person wanted to go on without it."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     evidence: str | None = None
     """Folder with what tells why it failed."""

@@ -57,6 +57,8 @@ class Order:
     """Where settings and folder are, for whoever has to finish the release."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Further environment variables of the new replicas."""
+    ends_with_run: bool = False
+    """What the release changes ends with the run: it was made for it."""
 
 
 class StepFailedError(Exception):
@@ -92,6 +94,8 @@ class Outcome:
 
     reason: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    left_out: bool = False
+    """It was not performed, because a person wanted to go on without it."""
 
 
 @dataclass(slots=True)

@@ -116,11 +116,7 @@ class PhaseJudge:
             yield self._quality(self._answers)
 
     def _service_levels(self, look: Look) -> Iterator[Finding]:
-        sla = self._config.sla
-        for key in type(sla).model_fields:
-            limit = getattr(sla, key)
-            if key == "points" or limit is None:
-                continue
+        for key, limit in self._config.sla.limits.items():
             signal = key.removeprefix("min_")
             found = self._service_level(signal, limit, at_most=signal == key)
             yield _with_unattributed(found, look) if signal == "error_rate" else found

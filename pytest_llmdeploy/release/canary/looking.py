@@ -83,18 +83,13 @@ class Observer:
         )
 
     def _sampled(self, now: float) -> Iterator[tuple[str, Value | Missing]]:
-        config = self._canary.config
-        for key in type(config.sla).model_fields:
-            if key == "points" or getattr(config.sla, key) is None:
-                continue
-            signal = key.removeprefix("min_")
-            yield signal, self._sample(signal, key, now)
+        for signal in self._canary.config.sla.signals:
+            yield signal, self._sample(signal, now)
 
-    def _sample(self, signal: str, key: str, now: float) -> Value | Missing:
+    def _sample(self, signal: str, now: float) -> Value | Missing:
         source = self._figures.source(signal)
         if source is None:
-            why = f"no source tells {signal}: name one in canary.metrics, or set canary.sla.{key}"
-            return Missing(NOT_MEASURED, f"{why}: null")
+            return Missing(NOT_MEASURED, f"no source of canary.metrics tells {signal}")
         subject = self._subjects[CANARY]
         since = max(self._started, now - self._window(source))
         read = self._ask(source, lambda: source.read(signal, subject, since, now))

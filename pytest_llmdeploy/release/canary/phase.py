@@ -38,7 +38,7 @@ def run_phase(phase: PhaseConfig, release: Release) -> Outcome:
             f"({canary.resumed_because or 'nothing is said why'}), and this one goes on with it"
         )
     if steering.wants(canary.control, steering.PROMOTE):
-        return Outcome("left out: promoted at once, as a person asked; NOT JUDGED")
+        return Outcome("left out: promoted at once, as a person asked; NOT JUDGED", left_out=True)
     shifted = shift(release, phase.weight)
     return _Watch(release, phase, shifted).until_known()
 
@@ -126,7 +126,9 @@ class _Watch:
                 if judgement.verdict is Verdict.FAIL or is_mismatch(judgement):
                     return judgement, elapsed, False
                 if steering.wants(canary.control, steering.PROMOTE):
-                    return judgement, elapsed, True
+                    if judgement.verdict is not Verdict.ERROR:
+                        return judgement, elapsed, True
+                    release.now_doing += "; NOT promoted as asked, while figures cannot be had"
                 waits = steering.wants(canary.control, steering.HOLD)
                 known = judgement.verdict is Verdict.PASS or elapsed >= phase.longest
                 if over and known and not waits:

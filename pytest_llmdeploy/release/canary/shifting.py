@@ -70,6 +70,7 @@ def make_route(release: Release) -> Outcome:
     if release.running is None:
         raise NotMeasuredError("no traffic was sent: a canary needs requests to be judged by")
     canary.figures = canary.make_figures(release.running.outcomes)
+    _check_sources(canary)
     resumed = canary.resumed_at
     if resumed is None:
         with release.action("route", stable=old, canary=new):
@@ -86,6 +87,20 @@ def make_route(release: Release) -> Outcome:
         )
     where = "0 %" if resumed is None else f"{resumed} %, as the run before has left it"
     return Outcome(f"{canary.router.name} has {new} at {where}; {said}")
+
+
+def _check_sources(canary: CanaryState) -> None:
+    """Raise NotMeasuredError where a limit is about what nothing tells: before any user is met."""
+    assert canary.figures is not None
+    limits = canary.config.sla.limits
+    signals = {key.removeprefix("min_"): key for key in limits}
+    untold = [key for signal, key in signals.items() if canary.figures.source(signal) is None]
+    if untold:
+        sources = ", ".join(each.name for each in canary.figures.sources) or "none"
+        raise NotMeasuredError(
+            f"nothing tells {', '.join(untold)} of canary.sla (sources: {sources}): give "
+            "canary.metrics another preset, source or query, or set these limits to null"
+        )
 
 
 def _prove_header(release: Release) -> None:

@@ -125,6 +125,8 @@ class CanaryState:
     figures: Figures | None = None
     stable: Subject | None = None
     canary: Subject | None = None
+    unready_since: dict[str, float] = field(default_factory=dict)
+    """Replicas of the new version that are not ready, and since when, on time.monotonic."""
     shifts: list[Shift] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)

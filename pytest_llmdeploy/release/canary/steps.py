@@ -57,7 +57,16 @@ def _preflight(release: Release) -> Outcome:
             "no version runs yet, so there is nothing to compare with: release the first one with "
             "-m blue_green"
         )
-    return preflight(release)
+    outcome = preflight(release)
+    config, held = canary_of(release).config, canary_of(release).resumed_at
+    compared = [phase for phase in config.phases if phase.weight < ALL]
+    must_show = config.compare.promote_on == "non-inferior" and bool(config.compare.signals)
+    if must_show and not compared and held is None:
+        raise PlatformError(
+            "at weight 100 there is no other version to compare with, so nothing would be shown: "
+            "shift to a lower weight first, or set canary.compare.promote_on: no-regression"
+        )
+    return outcome
 
 
 def _prove_and_decide(release: Release) -> Outcome:

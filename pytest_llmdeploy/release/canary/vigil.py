@@ -21,13 +21,22 @@ def check_replicas(release: Release) -> None:
     if found is None:
         return  # the control plane is away; requests go on to tell
     pods = {pod.name: pod for pod in found}
-    for name, restarts in canary_of(release).restarts.items():
+    canary, now = canary_of(release), time.monotonic()
+    for name, restarts in canary.restarts.items():
         pod = pods.get(name)
         why = f": {pod.problem}" if pod is not None and pod.problem else ""
         if pod is None or pod.terminating:
             raise StepFailedError(f"replica {name} has gone")
         if pod.restarts > restarts:
             raise StepFailedError(f"replica {name} was restarted{why}")
+        since = canary.unready_since.setdefault(name, now) if not pod.ready else None
+        if since is None:
+            canary.unready_since.pop(name, None)
+        elif now - since >= canary.config.converge_timeout:
+            raise StepFailedError(
+                f"replica {name} has not been ready for {canary.config.converge_timeout:g} s "
+                f"(canary.converge_timeout){why}"
+            )
 
 
 def check_route(release: Release, made: int) -> None:

@@ -30,7 +30,7 @@ def recorded(config: dict[str, Any], *shifts: Shift) -> dict[str, Any]:
 
 
 def test_no_secret_is_kept_and_what_decides_is() -> None:
-    prometheus = {"url": "http://me:hidden-1@p.example", "token": "hidden-2"}
+    prometheus = {"url": "http://hidden-1.example", "token": "hidden-2"}
     told = recorded(
         {
             "metrics": {"prometheus": {**prometheus, "headers": {"x-key": "hidden-3"}}},

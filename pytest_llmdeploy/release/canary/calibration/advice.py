@@ -127,8 +127,7 @@ def _of_no_worse(
 def _too_few(phase: PhaseConfig, config: CanaryConfig, figures: Figures) -> Iterator[str]:
     """Yield what keeps a phase below min_requests, or without enough samples."""
     points, fewest = config.sla.points, config.compare.min_requests
-    limits = [key for key in type(config.sla).model_fields if key != "points"]
-    if all(getattr(config.sla, key) is None for key in limits):
+    if not config.sla.limits:
         return
     window = points * config.sample_interval
     if window > phase.longest:

@@ -78,10 +78,8 @@ def judged_by(config: CanaryConfig, figures: Figures) -> tuple[CanaryConfig, tup
     left_out: list[str] = []
     sla: dict[str, None] = {}
     compare: dict[str, None] = {}
-    for key in type(config.sla).model_fields:
+    for key in config.sla.limits:
         signal = key.removeprefix("min_")
-        if key == "points" or getattr(config.sla, key) is None:
-            continue
         unknown = not figures.gauges.get(signal) if signal not in DRAWN else False
         if unknown or (signal == "ttft_p95" and not figures.ttft):
             sla[key] = None
@@ -252,11 +250,7 @@ class _Phase:
     def _sampled(
         self, window: Sequence[Mapping[str, Counter[int]]], requests: int, errors: int
     ) -> Iterator[tuple[str, Value | Missing]]:
-        sla = self.world.config.sla
-        for key in type(sla).model_fields:
-            if key == "points" or getattr(sla, key) is None:
-                continue
-            signal = key.removeprefix("min_")
+        for signal in self.world.config.sla.signals:
             if signal == "throughput":
                 yield signal, Value(requests / self.world.config.sample_interval, "", "", requests)
             elif signal in DRAWN and not requests:

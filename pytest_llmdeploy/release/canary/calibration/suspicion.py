@@ -60,8 +60,7 @@ class Suspicion:
         self._seen = 0
         self._limits = {
             key.removeprefix("min_"): (limit, key.startswith("min_"))
-            for key in type(config.sla).model_fields
-            if key != "points" and (limit := getattr(config.sla, key)) is not None
+            for key, limit in config.sla.limits.items()
         }
         self._latest: deque[bool] = deque(maxlen=config.sla.points)
 
