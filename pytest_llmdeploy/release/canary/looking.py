@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pytest_llmdeploy.errors import NoDataError, NotMeasuredError
 from pytest_llmdeploy.ports import MetricsSource, Subject, Tally
+from pytest_llmdeploy.release.canary.answers import Answers
 from pytest_llmdeploy.release.canary.looks import (
     CANARY,
     NO_DATA,
@@ -39,13 +40,14 @@ class Observer:
         self._weight = weight
         self._started = started
         self._trouble: dict[str, str] = {}
-        self._answers: Mapping[str, Any] | None = None
+        self._answers: Answers | None = None
         # From here on what comes is kept apart from what came before.
         self._figures.client.unattributed(started, started)
 
     def look(self, elapsed: float, *, sample: bool, answers: bool) -> Look:
         """Return what is known now; with `sample` the signals of `sla`, too.
 
+        With `answers` the cases of `quality` are asked from now on; later looks have what came.
         Raises NotMeasuredError where this run's own requests have ended: without them nothing tells
         how the traffic is split, whatever else the sources know.
         """
@@ -66,7 +68,7 @@ class Observer:
             failed[role] = own.errors if isinstance(own, Tally) else 0
         nobody = client.unattributed(self._started, now)
         if answers:
-            self._answers = self._compare_answers()
+            self._answers = Answers(self._compare_answers)
         return Look(
             phase=self._phase,
             weight=self._weight,
@@ -79,7 +81,7 @@ class Observer:
             failed=failed,
             unattributed=nobody.errors,
             sample=dict(self._sampled(now)) if sample else None,
-            answers=self._answers,
+            answers=None if self._answers is None else self._answers.told,
         )
 
     def _sampled(self, now: float) -> Iterator[tuple[str, Value | Missing]]:
@@ -140,7 +142,4 @@ class Observer:
         pods = [self._subjects[role].pods for role in (STABLE, CANARY)]
         if not all(pods):
             return {"missing": NOT_MEASURED, "why": "one of the versions has no ready replica"}
-        try:
-            return compare(pods[0][0], pods[1][0])
-        except NotMeasuredError as error:
-            return {"missing": NOT_MEASURED, "why": str(error)}
+        return compare(pods[0][0], pods[1][0])
