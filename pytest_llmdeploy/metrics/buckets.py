@@ -8,6 +8,16 @@ from collections.abc import Iterable, Mapping
 from pytest_llmdeploy.ports import Buckets
 from pytest_llmdeploy.verdicts.histogram import BUCKETS_PER_OCTAVE, Histogram
 
+QUANTILES = {
+    "latency_p50": ("latency", 0.50),
+    "latency_p95": ("latency", 0.95),
+    "latency_p99": ("latency", 0.99),
+    "ttft_p50": ("ttft", 0.50),
+    "ttft_p95": ("ttft", 0.95),
+    "itl_p95": ("itl", 0.95),
+}
+"""By signal: the distribution, and where it is read."""
+
 
 def from_histogram(histogram: Histogram) -> Buckets:
     """Return a histogram's counts by the upper edges of its buckets."""

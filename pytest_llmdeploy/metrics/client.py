@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pytest_llmdeploy.errors import NoDataError, NotMeasuredError
-from pytest_llmdeploy.metrics.buckets import from_histogram
+from pytest_llmdeploy.metrics.buckets import QUANTILES, from_histogram
 from pytest_llmdeploy.ports import Reading, RequestOutcome, Subject, Tally
 from pytest_llmdeploy.verdicts.histogram import Histogram
 
@@ -29,18 +29,10 @@ MOST_CUTS = 256
 NOT_OURS = frozenset({"cancelled", "dropped", "worker_lost"})
 """How requests end that say nothing about a service: given up, or never sent, by the client."""
 TRUNCATED = "truncated"
-_QUANTILES = {
-    "latency_p50": ("latency", 0.50),
-    "latency_p95": ("latency", 0.95),
-    "latency_p99": ("latency", 0.99),
-    "ttft_p50": ("ttft", 0.50),
-    "ttft_p95": ("ttft", 0.95),
-    "itl_p95": ("itl", 0.95),
-}
 Who = tuple[str, str] | None
 """``("color", …)`` or ``("version", …)``; None where nobody is known to have answered."""
 _OFFERS = frozenset(
-    {"tally", "error_rate", "truncated", "throughput", "tokens_per_second", *_QUANTILES}
+    {"tally", "error_rate", "truncated", "throughput", "tokens_per_second", *QUANTILES}
 )
 
 
@@ -163,7 +155,7 @@ class ClientSource:
             if not found.tokens:
                 raise NoDataError(f"{query}: no answer told its number of tokens")
             return Reading(found.tokens / span, query, found.requests)
-        field_name, q = _QUANTILES[signal]
+        field_name, q = QUANTILES[signal]
         histogram: Histogram = getattr(found, field_name)
         value = histogram.quantile(q)
         if value is None:

@@ -10,10 +10,10 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from pytest_llmdeploy.config.canary import PrometheusConfig
 from pytest_llmdeploy.errors import ConfigError, NoDataError, NotMeasuredError, Problem
+from pytest_llmdeploy.metrics import prometheus_own as own
 from pytest_llmdeploy.metrics import templates
 from pytest_llmdeploy.metrics.history import History
 from pytest_llmdeploy.metrics.limits import Limits
@@ -31,15 +31,16 @@ from pytest_llmdeploy.metrics.prometheus_series import (
     Series,
     counted_twice,
     history_of,
+    idle,
     scraped,
+    silent,
     target_of,
 )
-from pytest_llmdeploy.metrics.sampled import Found, SampledSource, finite
+from pytest_llmdeploy.metrics.sampled import Found, SampledSource
 from pytest_llmdeploy.ports import Reading, Subject
 
 _KEPT = 64
 """Answers that are kept, for signals of one span that need the same samples."""
-_AGES = "llmdeploy_selector"
 
 
 class PrometheusSource(SampledSource):
@@ -91,74 +92,13 @@ class PrometheusSource(SampledSource):
             return super().read(signal, subject, since, until)
         if until <= since:
             raise NoDataError(f"prometheus: {signal}: the span is empty")
-        return self._own(self._filled(query, subject, until - since), until)
+        place = {"namespace": self._namespace, "service": self._service}
+        filled = own.filled(query, subject, until - since, place)
+        return own.read(self._api, filled, until, self._stale_after)
 
     def close(self) -> None:
         """Release connections."""
         self._api.close()
-
-    # Queries of the user's own
-
-    def _filled(self, query: str, subject: Subject, window: float) -> str:
-        names = templates.names(query)
-        if "version" in names and subject.version is None:
-            raise NotMeasuredError(
-                f"prometheus: {query}: the {subject.role} version does not say what it is called"
-            )
-        if "pods" in names and not subject.pods:
-            raise NoDataError(f"prometheus: {query}: the {subject.role} version has no replicas")
-        texts = {
-            "version": subject.version or "",
-            "color": subject.color,
-            "role": subject.role,
-            "namespace": self._namespace,
-            "service": self._service,
-        }
-        return templates.fill(query, templates.Values(texts, subject.pods, window))
-
-    def _own(self, query: str, until: float) -> Reading:
-        shown = f"prometheus: {query}"
-        found = self._api.query(query, until)
-        if len(found) == 2 and not isinstance(found[0], Mapping):
-            text = found[1]  # a scalar
-        elif not found:
-            raise NoDataError(f"{shown}: no series")
-        elif len(found) > 1:
-            raise NotMeasuredError(
-                f"{shown}: {len(found)} series, which is ambiguous: name an aggregation, "
-                "such as sum(…)"
-            )
-        elif "value" not in found[0]:
-            raise NotMeasuredError(f"{shown}: a range of values: name a function, such as rate(…)")
-        else:
-            text = found[0]["value"][1]
-        value = finite(_number(text, shown), shown)
-        self._check_age(query, until)
-        return Reading(value, shown)
-
-    def _check_age(self, query: str, until: float) -> None:
-        """Raise NoDataError where the series of a query are not scraped any more.
-
-        Whatever is computed has the time at which it is computed, so the selectors are asked.
-        """
-        selectors = templates.selectors(query)
-        if not selectors:
-            return
-        ages = " or ".join(
-            f'label_replace(max(timestamp({one})), "{_AGES}", "{number}", "", "")'
-            for number, one in enumerate(selectors)
-        )
-        times = [
-            _number(one["value"][1], f"prometheus: {ages}") for one in self._api.query(ages, until)
-        ]
-        if not times:
-            raise NoDataError(f"prometheus: {query}: stale: none of its series is scraped now")
-        age = until - min(times)
-        if age > self._stale_after:
-            raise NoDataError(
-                f"prometheus: {query}: stale: the latest sample is {age:.0f} s old, "
-                f"more than two scrape intervals ({self._stale_after:g} s)"
-            )
 
     # What the preset names
 
@@ -175,12 +115,18 @@ class PrometheusSource(SampledSource):
                     query = f"{name}{{{', '.join(conditions)}}}"
                     asked.append(query)
                     if found := self._samples(query, window, until):
+                        quiet: list[str] = []
+                        # By anything but a replica's name, nothing tells whose samples these are.
+                        if pick == "pod":
+                            only = gauge or family.container
+                            quiet = self._silent(subject, found, window, until, only=only)
                         return Found(
                             histories=self._histories(found, window, until, name, gauge=gauge),
                             names=(name,),
                             matches=(family.where,),
                             query=f"prometheus: {query}",
                             stale_after=self._stale_after,
+                            silent=tuple(quiet),
                         )
         if not asked:
             raise NoDataError(
@@ -227,6 +173,28 @@ class PrometheusSource(SampledSource):
                 self._answers.popitem(last=False)
         return self._answers[key]
 
+    def _silent(
+        self, subject: Subject, found: Sequence[Series], window: str, until: float, *, only: bool
+    ) -> list[str]:
+        """Return the replicas that are not scraped.
+
+        A counter that has counted nothing is not there yet, so a scrape of the replica will do;
+        not with `only`.
+        """
+        since = until - self._stale_after
+        quiet = silent(subject.pods, found, since)
+        if only or not quiet:
+            return quiet
+        jobs = sorted({quoted(one["metric"].get("job", "")) for one in found})
+        same = (
+            Match("job", "|".join(jobs)),
+            Match("pod", "|".join(quoted(pod) for pod in quiet)),
+            *((Match("namespace", f"{quoted(self._namespace)}|"),) if self._namespace else ()),
+        )
+        selector = f"up{{{', '.join(match.promql() for match in same)}}}"
+        ups = self._samples(selector, window, until)
+        return [pod for pod in quiet if not idle(pod, found, ups, since)]
+
     def _histories(
         self, found: Sequence[Series], window: str, until: float, name: str, *, gauge: bool
     ) -> dict[str, History]:
@@ -246,10 +214,3 @@ class PrometheusSource(SampledSource):
             target: history_of(series, scraped(ups.get(target, ())), gauges)
             for target, series in targets.items()
         }
-
-
-def _number(text: Any, query: str) -> float:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        raise NotMeasuredError(f"{query}: {text!r} is no number") from None

@@ -54,6 +54,26 @@ def scraped(ups: Sequence[Series]) -> list[float]:
     return [at for series in ups for at, value in series["values"] if value == "1"]
 
 
+def silent(pods: Sequence[str], found: Sequence[Series], since: float) -> list[str]:
+    """Return the replicas of which no series has a sample since a time."""
+    heard = {one["metric"].get("pod") for one in found if one["values"][-1][0] >= since}
+    return [pod for pod in pods if pod not in heard]
+
+
+def idle(pod: str, found: Sequence[Series], ups: Sequence[Series], since: float) -> bool:
+    """Whether a replica was scraped since a time, and has just not counted anything yet.
+
+    `ups` must tell it of the target that had its series; of all its targets, where none had.
+    """
+    own = {target_of(one["metric"]) for one in found if one["metric"].get("pod") == pod}
+    successes = [
+        scraped([one])
+        for one in ups
+        if one["metric"].get("pod") == pod and (not own or target_of(one["metric"]) in own)
+    ]
+    return bool(successes) and all(times and times[-1] >= since for times in successes)
+
+
 def history_of(
     found: Sequence[Series], ups: Sequence[float], gauges: Sequence[str] = ()
 ) -> History:

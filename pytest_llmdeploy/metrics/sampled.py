@@ -9,20 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pytest_llmdeploy.errors import NoDataError, NotMeasuredError
-from pytest_llmdeploy.metrics.buckets import from_cumulative, number, quantile
+from pytest_llmdeploy.metrics.buckets import QUANTILES, from_cumulative, number, quantile
 from pytest_llmdeploy.metrics.history import Between, History
 from pytest_llmdeploy.metrics.limits import Limits
 from pytest_llmdeploy.metrics.presets import Family, Match, Preset
 from pytest_llmdeploy.ports import Buckets, Reading, Subject, Tally
-
-QUANTILES = {
-    "latency_p50": ("latency", 0.50),
-    "latency_p95": ("latency", 0.95),
-    "latency_p99": ("latency", 0.99),
-    "ttft_p50": ("ttft", 0.50),
-    "ttft_p95": ("ttft", 0.95),
-    "itl_p95": ("itl", 0.95),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +29,8 @@ class Found:
     query: str
     stale_after: float
     """Seconds from the latest sample to the span's end beyond which it is stale."""
+    silent: tuple[str, ...] = ()
+    """Replicas that should have fresh samples, and have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +77,7 @@ def moments(since: float, until: float) -> str:
 
 
 def rows_of(found: Found, since: float, until: float, *, gauges: bool = False) -> Rows:
-    """Return the series in a span; raise NoDataError where there is none, or only old samples."""
+    """Return the series in a span; raise NoDataError where there is none, or one is too old."""
     latest = max((at for one in found.histories.values() if (at := one.latest)), default=None)
     if latest is None:
         raise NoDataError(f"{found.query}: no such series")
@@ -92,6 +85,12 @@ def rows_of(found: Found, since: float, until: float, *, gauges: bool = False) -
         raise NoDataError(
             f"{found.query}: stale: the latest sample is {until - latest:.0f} s old, "
             f"more than {found.stale_after:g} s"
+        )
+    if found.silent:
+        raise NoDataError(
+            f"{found.query}: stale: no sample of the last {found.stale_after:g} s of "
+            f"{' and '.join(found.silent)}: {'is it' if len(found.silent) == 1 else 'are they'} "
+            "scraped?"
         )
     spans = {name: one.between(since, until) for name, one in found.histories.items()}
     used = {

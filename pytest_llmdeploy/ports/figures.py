@@ -32,7 +32,7 @@ class Tally:
     requests: int
     errors: int
     latency: Buckets = ()
-    """Seconds until answers were whole, those of failed requests left out; empty: not known."""
+    """Seconds until answers were whole; only `client` leaves failed ones out. Empty: not known."""
     ttft: Buckets = ()
     """Seconds until the first token of streamed answers; empty: not known."""
     query: str = ""

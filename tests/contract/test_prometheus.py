@@ -28,7 +28,7 @@ from tests.contract.conftest import Start, wait_until
 
 INTERVAL = 0.2
 """Seconds between two scrapes."""
-PODS = 24
+PODS = 32
 TWICE = f"green-{PODS - 1}"
 """A pod that two jobs scrape."""
 
@@ -255,6 +255,52 @@ def test_a_replica_that_is_gone_still_counts(watched: Watched) -> None:
     del watched.exposition.pages[pods[0]]
     wait_until(lambda: not watched.ask(f'llm_requests_total{{pod="{pods[0]}"}}'))
     assert source.tally(subject(pods[1]), since, time.time()).requests == 20
+
+
+def test_a_replica_that_is_not_scraped_is_named(watched: Watched) -> None:
+    pods, source = [watched.pod() for _ in range(2)], watched.source()
+    since = min([watched.expose(pod, requests(c200=0)) for pod in pods])
+    for pod in pods:
+        watched.expose(pod, requests(c200=10))
+    until = time.time()
+    assert source.tally(subject(*pods), since, until).requests == 20
+    with pytest.raises(NoDataError) as raised:
+        source.tally(subject(*pods, "green-x", "green-y"), since, until)
+    assert str(raised.value) == (
+        f'prometheus: llm_requests_total{{pod=~"{pods[0]}|{pods[1]}|green-x|green-y", '
+        'namespace=~"shop|", route=~"/v1/.*"}: stale: no sample of the last 10 s of green-x and '
+        "green-y: are they scraped?"
+    )
+
+
+def test_a_replica_that_is_scraped_no_more_is_named(watched: Watched) -> None:
+    pods = [watched.pod() for _ in range(2)]
+    limits = Limits(memory_bytes=1000)
+    sources = [watched.source(interval=interval, limits=limits) for interval in (0.5, 100.0)]
+    text = requests(c200=1) + "process_resident_memory_bytes 100\n"
+    since = min([watched.expose(pod, text) for pod in pods])
+    del watched.exposition.pages[pods[0]]
+    recent = f'count_over_time(llm_requests_total{{pod="{pods[0]}"}}[1200ms])'
+    wait_until(lambda: not watched.ask(recent), timeout=30)
+    for signal in ("throughput", "memory_usage"):
+        with pytest.raises(NoDataError, match=f"of the last 1 s of {pods[0]}: is it scraped"):
+            sources[0].read(signal, subject(*pods), since, time.time())
+        assert sources[1].read(signal, subject(*pods), since, time.time()).value >= 0
+    assert sources[0].read("throughput", subject(pods[1]), since, time.time()).value == 0
+
+
+def test_a_replica_that_had_no_request_yet_is_none_that_is_not_scraped(watched: Watched) -> None:
+    pods, source = [watched.pod() for _ in range(2)], watched.source(interval=0.5)
+    watched.expose(pods[1], "")
+    since = watched.expose(pods[0], requests(c200=0))
+    watched.expose(pods[0], requests(c200=10))
+    assert source.tally(subject(*pods), since, time.time()).requests == 10
+    # It is scraped in vain: the same as one that is not scraped.
+    del watched.exposition.pages[pods[1]]
+    vain = f'max_over_time(up{{pod="{pods[1]}"}}[1200ms]) == 0'
+    wait_until(lambda: bool(watched.ask(vain)), timeout=30)
+    with pytest.raises(NoDataError, match=f"no sample of the last 1 s of {pods[1]}: is it"):
+        source.tally(subject(*pods), since, time.time())
 
 
 def test_a_replica_that_two_jobs_scrape_is_not_counted_twice(watched: Watched) -> None:
