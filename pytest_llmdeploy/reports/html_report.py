@@ -5,33 +5,20 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from pytest_llmdeploy.reports.html.canary_parts import canaries
+from pytest_llmdeploy.reports.html.document import document
 from pytest_llmdeploy.reports.html.load_parts import profile, profile_name
-from pytest_llmdeploy.reports.html.markup import Html, join, tag, text
+from pytest_llmdeploy.reports.html.markup import tag
 from pytest_llmdeploy.reports.html.release_parts import Section, releases
 from pytest_llmdeploy.reports.html.run_parts import attention, banner, gates, run_facts, stages
-from pytest_llmdeploy.reports.html.style import CSS
 from pytest_llmdeploy.reports.html.summary import read_summary
 from pytest_llmdeploy.reports.html.svg import HATCH
 from pytest_llmdeploy.reports.result import Event, RunResult
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
-"""No script, no request: what got into the page by mistake could not act either."""
 
 
 def page(result: RunResult) -> str:
     """Return the page; summaries of load items are read from the run's folder."""
     found = [*releases(result.output), *canaries(result.output), *_loads(result)]
     links = [tag("a", each.title, href=f"#{each.anchor}") for each in found]
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"{result.verdict}: llmdeploy {result.run_id}"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(CSS)),
-    )
     header = tag("header", tag("h1", f"llmdeploy run {result.run_id}"), banner(result))
     main = tag(
         "main",
@@ -45,8 +32,8 @@ def page(result: RunResult) -> str:
     about = (
         f"pytest-llmdeploy {version('pytest-llmdeploy')}; the same run for machines: report.json"
     )
-    body = tag("body", HATCH, header, main, tag("footer", about))
-    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), text("\n")])
+    title = f"{result.verdict}: llmdeploy {result.run_id}"
+    return document(title, HATCH, header, main, tag("footer", about))
 
 
 def _loads(result: RunResult) -> list[Section]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_llmdeploy.config.release import BlueGreenConfig
 from pytest_llmdeploy.errors import ConflictError, PlatformError
@@ -85,10 +85,7 @@ class Traffic:
                 self._clock.sleep(PAUSE)
                 continue
             except (TakenError, RefusedError) as error:
-                now = self.service()
-                if snapshot.selector(now) == snapshot.selector(service):
-                    raise  # refused for another reason than the test
-                raise self._conflict(now, old) from error
+                self._refuse(error, service, old)
             return
         raise PlatformError(
             f"the API server does not tell whether Service {self._names.service} leads to both"
@@ -119,10 +116,7 @@ class Traffic:
                 self._clock.sleep(PAUSE)
                 continue
             except (TakenError, RefusedError) as error:
-                now = self.service()
-                if snapshot.selector(now) == snapshot.selector(service):
-                    raise  # refused for another reason than the test
-                raise self._conflict(now, old) from error
+                self._refuse(error, service, old)
             return
         raise PlatformError(
             f"the API server does not tell whether Service {self._names.service} was switched"
@@ -173,6 +167,13 @@ class Traffic:
                 if attempt == ATTEMPTS - 1:
                     raise
                 self._clock.sleep(PAUSE)
+
+    def _refuse(self, error: PlatformError, tested: Object | None, old: str | None) -> NoReturn:
+        """Raise ConflictError where what was tested has changed since, and `error` otherwise."""
+        now = self.service()
+        if snapshot.selector(now) == snapshot.selector(tested):
+            raise error  # refused for another reason than the test
+        raise self._conflict(now, old) from error
 
     def _conflict(self, service: Object | None, old: str | None) -> ConflictError:
         name, expected = self._names.service, old or "no colour"

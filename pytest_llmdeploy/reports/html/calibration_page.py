@@ -9,12 +9,11 @@ from typing import Any
 
 from pytest_llmdeploy.reports.html.calibration_charts import pictures
 from pytest_llmdeploy.reports.html.calibration_result import SAYS, Case, Drawn, Page, Real, Share
+from pytest_llmdeploy.reports.html.document import document
 from pytest_llmdeploy.reports.html.markup import Column, Html, badge, facts, join, table, tag, text
 from pytest_llmdeploy.reports.html.numbers import NONE, moment, rate, seconds, share, whole
-from pytest_llmdeploy.reports.html.style import CSS
 
 PAGE = "calibration.html"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'"
 _OWN = """
 :root{--openfill:#e5c76b;--errorfill:#c9a0d6;--promotedfill:#c9ced6}
 @media screen and (prefers-color-scheme:dark){:root{--openfill:#7a6120;--errorfill:#6a3c78;
@@ -45,24 +44,14 @@ def write_page(folder: Path, data: Mapping[str, Any]) -> Path:
 
 def page(found: Page) -> str:
     """Return the page."""
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="referrer", content="no-referrer"),
-        tag("title", f"Calibration of {found.service}'s canary, {found.environment}"),
-        tag("link", rel="icon", href="data:,"),
-        tag("style", Html(CSS + _OWN)),
-    )
     title = f"llmdeploy calibrate {found.run}: {found.service} in {found.environment}"
     header = tag("header", tag("h1", title), _banner(found))
     main = tag("main", _facts(found), pictures(found.cases), _advice(found), _table(found))
     footer = (
         f"pytest-llmdeploy {version('pytest-llmdeploy')}; the same for machines: calibration.json"
     )
-    body = tag("body", header, main, tag("footer", footer))
-    return join([Html("<!doctype html>\n"), tag("html", head, body, lang="en"), text("\n")])
+    about = f"Calibration of {found.service}'s canary, {found.environment}"
+    return document(about, header, main, tag("footer", footer), style=_OWN)
 
 
 def _banner(found: Page) -> Html:

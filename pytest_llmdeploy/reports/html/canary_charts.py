@@ -9,12 +9,12 @@ from functools import partial
 from pytest_llmdeploy.reports.canary_record import ALL
 from pytest_llmdeploy.reports.html.axes import Axis, linear, logarithmic, rounded, times
 from pytest_llmdeploy.reports.html.canary_series import CANARY, STABLE, Group, Series
-from pytest_llmdeploy.reports.html.markup import Html, join, tag
+from pytest_llmdeploy.reports.html.markup import Html, join
 from pytest_llmdeploy.reports.html.numbers import seconds, short, whole
 from pytest_llmdeploy.reports.html.release_parts import ROW, stacked
 from pytest_llmdeploy.reports.html.release_result import Result
 from pytest_llmdeploy.reports.html.summary import Marked
-from pytest_llmdeploy.reports.html.svg import Panel, chart, key
+from pytest_llmdeploy.reports.html.svg import Panel, chart, key, stripe
 from pytest_llmdeploy.reports.html.timeline_chart import event_labels
 
 _WEIGHTS = 64
@@ -192,7 +192,6 @@ def _quantile(which: str, q: float, role: str, group: Group) -> float | None:
 
 def _hits(series: Series, clock: Clock, x: Axis, panels: Sequence[Panel]) -> list[Html]:
     """Return invisible stripes that tell all values of a point when pointed at."""
-    top, last = panels[0].top, panels[-1]
     stripes = []
     for group in series.groups:
         told = f"{group.phase}, until {short(clock.at(group.end))} s"
@@ -207,17 +206,7 @@ def _hits(series: Series, clock: Clock, x: Axis, panels: Sequence[Panel]) -> lis
                 if p50 is not None:
                     told += f", {words} p50 {seconds(p50)}, p95 {seconds(p95)}"
         left, right = x.at(clock.at(group.start)), x.at(clock.at(group.end))
-        stripes.append(
-            tag(
-                "rect",
-                tag("title", told),
-                x=f"{100 * left:.2f}%",
-                y=top,
-                width=f"{100 * (right - left):.2f}%",
-                height=last.top + last.height - top,
-                class_="hit",
-            )
-        )
+        stripes.append(stripe(told, left, right, panels))
     return stripes
 
 

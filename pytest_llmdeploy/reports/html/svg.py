@@ -193,3 +193,17 @@ def key_area(style: str, words: str) -> Html:
     """Return an entry of a legend that shows a filled area."""
     area = tag("rect", width="26", height="10", class_=style)
     return tag("span", tag("svg", area, aria_hidden="true"), words)
+
+
+def stripe(told: str, left: float, right: float, panels: Sequence[Panel]) -> Html:
+    """Return an invisible stripe over all panels that tells something when pointed at."""
+    top, last = panels[0].top, panels[-1]
+    return tag(
+        "rect",
+        tag("title", told),
+        x=percent(left),
+        y=top,
+        width=percent(right - left),
+        height=last.top + last.height - top,
+        class_="hit",
+    )

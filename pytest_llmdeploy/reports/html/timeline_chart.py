@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_llmdeploy.reports.html.axes import Axis, linear, rounded, times
-from pytest_llmdeploy.reports.html.markup import Html, join, tag
+from pytest_llmdeploy.reports.html.markup import Html, join
 from pytest_llmdeploy.reports.html.numbers import rate, seconds, short
 from pytest_llmdeploy.reports.html.summary import Marked, Summary, Timeline
-from pytest_llmdeploy.reports.html.svg import Panel, Point, chart, key, key_area, words_at
+from pytest_llmdeploy.reports.html.svg import Panel, Point, chart, key, key_area, stripe, words_at
 
 MOST_GROUPS = 100
 """Longer timelines are drawn with several bins a point, so that the page stays small."""
@@ -129,7 +129,6 @@ def _panels(groups: Sequence[Group], x: Axis, top: float) -> list[Panel]:
 
 def _hits(groups: Sequence[Group], x: Axis, panels: Sequence[Panel]) -> list[Html]:
     """Return invisible stripes that tell all values of a group when pointed at."""
-    top, last = panels[0].top, panels[-1]
     stripes = []
     for g in groups:
         told = f"{short(g.start)} to {short(g.end)} s: intended {rate(g.intended)}, ok {rate(g.ok)}"
@@ -144,17 +143,7 @@ def _hits(groups: Sequence[Group], x: Axis, panels: Sequence[Panel]) -> list[Htm
         ):
             told += f", {name} {seconds(value)}" if value is not None else ""
         left, right = x.at(g.start), x.at(g.end)
-        stripes.append(
-            tag(
-                "rect",
-                tag("title", told),
-                x=f"{100 * left:.2f}%",
-                y=top,
-                width=f"{100 * (right - left):.2f}%",
-                height=last.top + last.height - top,
-                class_="hit",
-            )
-        )
+        stripes.append(stripe(told, left, right, panels))
     return stripes
 
 
