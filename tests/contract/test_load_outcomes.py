@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +19,16 @@ from pytest_llmdeploy.load.spec import Step, Target, TrafficSpec
 from pytest_llmdeploy.ports import RequestOutcome
 from pytest_llmdeploy.redaction import Redactor
 from tests.contract.conftest import wait_until
-from tests.contract.traffic import CHAT, CHUNKED, WHOLE, chunk, send, stream, traffic
+from tests.contract.traffic import (
+    CHAT,
+    CHUNKED,
+    WHOLE,
+    chunk,
+    make_pipes_small,
+    send,
+    stream,
+    traffic,
+)
 from tests.raw_server import FOREVER, Piece, RawServer, Then
 
 REFUSED: list[Piece] = [
@@ -132,14 +139,7 @@ def test_several_processes_and_an_owner_that_does_not_listen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipe that is full delays what is told, and loses nothing."""
-    pipe = os.pipe
-
-    def small() -> tuple[int, int]:
-        ends = pipe()
-        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 4096)
-        return ends
-
-    monkeypatch.setattr(os, "pipe", small)
+    make_pipes_small(monkeypatch)
     found: list[RequestOutcome] = []
     with RawServer(mixed) as server:
 

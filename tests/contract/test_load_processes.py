@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -31,6 +30,7 @@ from tests.contract.traffic import (
     WHOLE,
     Sent,
     body_of,
+    make_pipes_small,
     send,
     stream,
     traffic,
@@ -441,14 +441,7 @@ def test_processes_do_not_outlive_their_owner(tmp_path: Path) -> None:
 def test_an_owner_that_does_not_listen_holds_nothing_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe = os.pipe
-
-    def small() -> tuple[int, int]:
-        ends = pipe()
-        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 4096)
-        return ends
-
-    monkeypatch.setattr(os, "pipe", small)
+    make_pipes_small(monkeypatch)
     objectives = tuple(f"ttft_p{share} <= 9" for share in range(50, 95))
     with fine() as server:
 

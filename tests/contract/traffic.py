@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pytest_llmdeploy.load.controller import TrafficResult, run_traffic
 from pytest_llmdeploy.load.ledger import Record, read_ledger
@@ -127,3 +130,17 @@ def prompt_of(request: bytes) -> str:
     """Return the last thing that was said in a request."""
     text: str = body_of(request)["messages"][-1]["content"]
     return text
+
+
+def make_pipes_small(patch: pytest.MonkeyPatch) -> None:
+    """Let new pipes be full after 4 KiB; Linux only."""
+    import fcntl
+
+    pipe = os.pipe
+
+    def small() -> tuple[int, int]:
+        ends = pipe()
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 4096)
+        return ends
+
+    patch.setattr(os, "pipe", small)
