@@ -207,8 +207,9 @@ def test_one_shift_is_held_and_taken_back(project: Project) -> None:
     found = steps(done)
     assert tuple(found) == (*STEPS[:8], "zero-loss", "final-state")
     assert found["final-state"]["reason"] == (
-        f"shifted, as asked: green ({IMAGE}) keeps 50 % of the traffic, blue the rest; to go on, "
-        "release the same image again; to take it back, run `llmdeploy rollback --env local`"
+        f"shifted, as asked: green ({IMAGE}) keeps 50 % of the traffic, blue the rest, and nobody "
+        "watches it; to go on, release the same image again; to take it back, run "
+        "`llmdeploy rollback --env local`"
     )
     assert journal(project)[-1]["kind"] == "held"
     said = command(project, "rollback", "--look")
