@@ -423,8 +423,10 @@ class Catalogue:
         hit = self.hit[name]
         assert Counter(record["class"] for record in hit) == {case.end: TIMES}, hit
         if case.detail is not None or case.end == "ok":
-            # On a busy machine some of them come over a connection that was kept: said, and no other.
-            details = [(record.get("detail") or "").replace(KEPT, "closed") or None for record in hit]
+            # Some of them may come over a connection that was kept, which is said.
+            details = [
+                (record.get("detail") or "").replace(KEPT, "closed") or None for record in hit
+            ]
             assert details == [case.detail] * TIMES
         for key, value in (case.keys or {}).items():
             assert [record.get(key) for record in hit] == [value] * TIMES, key
