@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -368,3 +370,61 @@ def test_without_its_control_plane_the_mesh_says_so_and_traffic_stays(mesh: Mesh
         mesh.kubectl("rollout", "status", *istiod, "--timeout=120s")
     give_back(router, snapshot)
     mesh.wait_for(ONE, canary="true")
+
+
+RELEASED = """
+service: {{name: llm-service, version_header: x-llm-version}}
+environments:
+  mesh: {{platform: kubernetes, context: {context}, url: "{url}"}}
+blue_green:
+  replicas: 2
+  requests: {{memory: 64Mi, cpu: 50m}}
+  limits: {{memory: 256Mi, cpu: "1"}}
+  liveness: {{path: /health, delay: 10, period: 5}}
+  readiness: {{path: /ready, delay: 1, period: 1}}
+  pre_stop: 3
+  termination_grace_period: 20
+  drain_duration: 2
+  traffic: {{rate: 60, max_loss: 0.05, max_tokens: 4, long_stream_tokens: 20}}
+canary:
+  router: {{kind: istio}}
+  metrics:
+    sources: [client, prometheus]
+    prometheus: {{service: "monitoring/prometheus:9090", scrape_interval: 2}}
+  phases:
+    - {{weight: 50, duration: 10, max_duration: 60}}
+    - {{weight: 100, duration: 5, max_duration: 40}}
+  sample_interval: 3
+  look_interval: 1
+  split_tolerance: 0.2
+  sla: {{error_rate: 0.5, latency_p95: null, points: 2}}
+  compare: {{error_rate: 0.2, latency_p95: null, min_requests: 20}}
+"""
+
+
+def test_a_whole_canary_through_the_mesh(mesh: Mesh, tmp_path: Path) -> None:
+    """As a user runs it; CPU and memory come from the cluster's Prometheus."""
+    mesh.fleet.lock.release()
+    text = RELEASED.format(context=mesh.cluster.context, url=mesh.cluster.url)
+    (tmp_path / "llmdeploy.yaml").write_text(text)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    argv = ["-m", "pytest", "-m", "canary", "--env=mesh", "--llmdeploy-image=llm-service:2.0.0"]
+    done = subprocess.run(
+        [sys.executable, *argv, "--llmdeploy-output=out"],
+        cwd=tmp_path,
+        env={**os.environ, "KUBECONFIG": mesh.cluster.kubeconfig, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    (folder,) = (tmp_path / "out" / "records" / "canary").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert [phase["made"] for phase in result["canary"]["phases"]] == [50, 100]
+    sources = {each["signal"]: each["source"] for each in result["canary"]["phases"][0]["findings"]}
+    assert sources["memory_usage"] == "prometheus"
+    assert "lost" in result["traffic"]
+    assert mesh.fleet.color() == "green"
+    assert mesh.ask(20) == Counter({TWO: 20})
+    assert mesh.router().read() == Route({"green": 100})
