@@ -64,6 +64,7 @@ canary:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
+    (tmp_path / "tmp").mkdir()
     made = Project(tmp_path, "")
     yield made
     end_all(made)
@@ -71,10 +72,12 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 def begin(project: Project, *words: str, duration: float = 2) -> subprocess.Popen[str]:
     project.config(CONFIG.replace("DURATION", f"{duration:g}"))
+    # Load runs of one machine wait for each other by a lock there: not for those of other tests.
+    own = {"TMPDIR": str(project.path / "tmp")}
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, "calibrate", *words],
         cwd=project.path,
-        env=project.variables({"PATH": os.environ["PATH"], "COLUMNS": "200"}),
+        env=project.variables({"PATH": os.environ["PATH"], "COLUMNS": "200", **own}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -119,7 +122,7 @@ def test_ctrl_c_rolls_back_and_writes_what_is_known(project: Project) -> None:
         found = [entry for path in records.glob("*/looks.jsonl") for entry in lines(path)]
         return bool(found)
 
-    wait_for(has_traffic, "a look of the first phase")
+    wait_for(has_traffic, "a look of the first phase", 90.0)
     running.send_signal(signal.SIGINT)
     said, _ = running.communicate(timeout=60)
     assert running.returncode == 130, said
