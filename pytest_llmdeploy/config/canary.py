@@ -314,6 +314,15 @@ class CanaryConfig(Section):
         below = [phase.weight for phase in self.phases if phase.weight < 100]
         return self.compare.prove_from or max(below, default=1)
 
+    def must_prove(self, weight: int) -> bool:
+        """Return whether a phase has to show that the version is no worse, not only no sign."""
+        return self.compare.promote_on == "non-inferior" and weight >= self.prove_from
+
+    @property
+    def answers_weight(self) -> int | None:
+        """Return the weight of the phase in which answers are compared; None without quality."""
+        return None if self.quality is None else self.quality.phase or self.phases[0].weight
+
     @property
     def alpha_each(self) -> float:
         """Return the part of alpha that each comparison of each phase has (Bonferroni)."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.config.canary import CanaryConfig, PhaseConfig
 from pytest_llmdeploy.ports import Buckets, Tally
 from pytest_llmdeploy.release.canary.looks import CANARY, NOT_MEASURED, STABLE, Look, Missing, Value
 from pytest_llmdeploy.verdicts import Verdict
@@ -77,6 +77,21 @@ class Judgement:
     verdict: Verdict
     reason: str
     findings: tuple[Finding, ...]
+
+    @property
+    def is_mismatch(self) -> bool:
+        """Whether the served split is not the weight."""
+        return any(finding.rule == "split" for finding in self.findings)
+
+    @property
+    def ends_at_once(self) -> bool:
+        """Whether a phase ends with it, however long it was watched."""
+        return self.verdict is Verdict.FAIL or self.is_mismatch
+
+    def ends(self, phase: PhaseConfig, elapsed: float) -> bool:
+        """Return whether a phase is over after so many seconds: passed, or nothing more to hope."""
+        known = self.verdict is Verdict.PASS or elapsed >= phase.longest
+        return elapsed >= phase.duration and known
 
 
 class PhaseJudge:
@@ -218,9 +233,8 @@ class PhaseJudge:
 
     def _must_prove(self, look: Look) -> bool:
         """Whether this phase has to show that the version is no worse, not only no sign of it."""
-        proves = self._config.compare.promote_on == "non-inferior"
         weights = (phase.weight for phase in self._config.phases if phase.name == look.phase)
-        return proves and next(weights, ALL) >= self._config.prove_from
+        return self._config.must_prove(next(weights, ALL))
 
     def _quality(self, answers: Mapping[str, Any]) -> Finding:
         quality = self._config.quality

@@ -14,7 +14,7 @@ from pytest_llmdeploy.release.canary.looking import Observer
 from pytest_llmdeploy.release.canary.looks import CANARY, STABLE, LookWriter
 from pytest_llmdeploy.release.canary.shifting import canary_of, shift
 from pytest_llmdeploy.release.canary.state import PhaseRecord, Shift
-from pytest_llmdeploy.release.canary.vigil import check_replicas, check_route, is_mismatch
+from pytest_llmdeploy.release.canary.vigil import check_replicas, check_route
 from pytest_llmdeploy.release.state import (
     Held,
     InconclusiveError,
@@ -101,15 +101,12 @@ class _Watch:
         begun = time.monotonic()  # a clock that is set must not end a phase
         marks = [phase.duration, phase.longest]
         next_look, next_sample = config.look_interval, config.sample_interval
-        asks_answers = config.quality is not None and phase.weight == (
-            config.quality.phase or config.phases[0].weight
-        )
+        asks_answers = phase.weight == config.answers_weight
         while True:
             elapsed = time.monotonic() - begun
             check_replicas(release)
             if steering.wants(canary.control, steering.ABORT):
                 raise StepFailedError(f"a person asked to abort ({canary.control})")
-            over = elapsed >= phase.duration
             if elapsed >= min(next_look, next_sample, *marks):
                 marks = [mark for mark in marks if mark > elapsed]
                 sampled = elapsed >= next_sample
@@ -123,15 +120,14 @@ class _Watch:
                     next_look += config.look_interval
                 while next_sample <= elapsed:
                     next_sample += config.sample_interval
-                if judgement.verdict is Verdict.FAIL or is_mismatch(judgement):
+                if judgement.ends_at_once:
                     return judgement, elapsed, False
                 if steering.wants(canary.control, steering.PROMOTE):
                     if judgement.verdict is not Verdict.ERROR:
                         return judgement, elapsed, True
                     release.now_doing += "; NOT promoted as asked, while figures cannot be had"
                 waits = steering.wants(canary.control, steering.HOLD)
-                known = judgement.verdict is Verdict.PASS or elapsed >= phase.longest
-                if over and known and not waits:
+                if judgement.ends(phase, elapsed) and not waits:
                     return judgement, elapsed, False
                 if waits:
                     release.now_doing = f"{phase.name} is held, as a person asked ({elapsed:.0f} s)"

@@ -130,18 +130,12 @@ def _end(
             judgement = judge.add(look)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise LookError(number, error) from error
-        if judgement.verdict is Verdict.FAIL or _is_mismatch(judgement):
+        if judgement.ends_at_once:
             return number, judgement, True
-        elapsed = look.elapsed + ROUNDING
-        known = judgement.verdict is Verdict.PASS or elapsed >= phase.longest
         last = number == len(looks)
-        if elapsed >= phase.duration and known and (last or not held):
+        if judgement.ends(phase, look.elapsed + ROUNDING) and (last or not held):
             return number, judgement, True
     return len(looks), judgement, False
-
-
-def _is_mismatch(judgement: Judgement) -> bool:
-    return any(finding.rule == "split" for finding in judgement.findings)
 
 
 def _was_held(looks: Sequence[Look], phase: PhaseConfig, recorded: CanaryConfig | None) -> bool:
@@ -163,7 +157,7 @@ def _quality_unknown(
 ) -> str | None:
     """Return why nothing is known of the answers, where this phase is to compare them."""
     quality = policy.quality
-    if quality is None or phase.weight != (quality.phase or policy.phases[0].weight):
+    if quality is None or phase.weight != policy.answers_weight:
         return None
     if not any(look.answers is not None for look in looks):
         return f"quality: no case of gate {quality.gate} was asked in this phase"

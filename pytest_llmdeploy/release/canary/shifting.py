@@ -80,9 +80,9 @@ def make_route(release: Release) -> Outcome:
         said = "without a header route"
     else:
         _prove_header(release)
-        name, value = next(iter(canary.headers.items()))
+        name = config.router.header
         said = (
-            f"{config.router.header}: {value} leads to {new} alone, "
+            f"{name}: {config.router.header_value} leads to {new} alone, "
             f"{name}: anything else leads nobody there"
         )
     where = "0 %" if resumed is None else f"{resumed} %, as the run before has left it"
@@ -108,10 +108,10 @@ def _prove_header(release: Release) -> None:
     canary = canary_of(release)
     header = canary.config.router.header
     assert header is not None
-    canary.headers = {header: canary.config.router.header_value}
+    value = canary.config.router.header_value
     directions = [
-        (canary.headers, release.new_identity, f"connections with {header}"),
-        ({header: f"not-{canary.config.router.header_value}"}, release.old_identity, "without it"),
+        ({header: value}, release.new_identity, f"connections with {header}"),
+        ({header: f"not-{value}"}, release.old_identity, "without it"),
     ]
     if canary.resumed_at is not None:
         directions.pop()  # by its weight the new version answers these, too

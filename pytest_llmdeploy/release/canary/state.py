@@ -129,8 +129,6 @@ class CanaryState:
     """Replicas of the new version that are not ready, and since when, on time.monotonic."""
     shifts: list[Shift] = field(default_factory=list)
     phases: list[PhaseRecord] = field(default_factory=list)
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """What leads a request to the new version; empty where nothing does."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Restarts of each of its replicas before it had traffic."""
 

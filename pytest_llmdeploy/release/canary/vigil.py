@@ -7,7 +7,7 @@ from functools import partial
 
 from pytest_llmdeploy.config.canary import PhaseConfig
 from pytest_llmdeploy.errors import ConflictError, NotMeasuredError
-from pytest_llmdeploy.release.canary.judge import Judgement, PhaseJudge
+from pytest_llmdeploy.release.canary.judge import PhaseJudge
 from pytest_llmdeploy.release.canary.looking import Observer
 from pytest_llmdeploy.release.canary.shifting import canary_of
 from pytest_llmdeploy.release.state import Release, StepFailedError
@@ -51,11 +51,6 @@ def check_route(release: Release, made: int) -> None:
         )
 
 
-def is_mismatch(judgement: Judgement) -> bool:
-    """Return whether the served split is not the weight."""
-    return any(finding.rule == "split" for finding in judgement.findings)
-
-
 class Vigil:
     """Goes on watching a phase that has passed: the new version keeps its traffic meanwhile."""
 
@@ -89,7 +84,7 @@ class Vigil:
         if sampled:
             self._next_sample = elapsed + config.sample_interval
         reason = f"while it waited for approval: {judgement.reason}"
-        if is_mismatch(judgement):
+        if judgement.is_mismatch:
             raise NotMeasuredError(reason)
         if judgement.verdict is Verdict.FAIL:
             raise StepFailedError(reason)

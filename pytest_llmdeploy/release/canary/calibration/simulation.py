@@ -285,7 +285,7 @@ class _Phase:
         quality, base = self.world.config.quality, self.world.figures.answers
         if quality is None or base is None:
             return None
-        if self.phase.weight != (quality.phase or self.world.config.phases[0].weight):
+        if self.phase.weight != self.world.config.answers_weight:
             return None
         kinds = ("both", "only_stable", "only_canary", "neither")
         drawn = Counter(

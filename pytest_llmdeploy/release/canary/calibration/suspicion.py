@@ -55,8 +55,7 @@ class Suspicion:
         self._compared = config.compare.signals if weight < ALL else {}
         self._alpha = config.alpha_each
         self._threshold = 2 / config.alpha_each
-        proves = config.compare.promote_on == "non-inferior" and weight >= config.prove_from
-        self._lenient = not proves
+        self._lenient = not config.must_prove(weight)
         self._seen = 0
         self._limits = {
             key.removeprefix("min_"): (limit, key.startswith("min_"))
