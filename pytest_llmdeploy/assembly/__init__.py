@@ -21,9 +21,9 @@ from pytest_llmdeploy.assembly.targets import check_target, digest, load_target,
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.measure import measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
-from pytest_llmdeploy.config.models import SuiteConfig
 from pytest_llmdeploy.errors import (
     ConfigError,
     MissingExtraError,
@@ -284,7 +284,7 @@ class GatePlan:
 
         `where` returns file and line of a key of `config`.
         """
-        from pytest_llmdeploy.gates.suite import build_suite
+        from pytest_llmdeploy.gates.suite import Clients, build_suite
 
         self.loaded = loaded
         self.name = name
@@ -302,7 +302,7 @@ class GatePlan:
             where=where or loaded.where,
             registry=assembly.registry,
             timeout=config.timeout or loaded.service.timeout,
-            model=self._model,
+            clients=Clients(self._model),
             redact=loaded.redactor.deep,
         )
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig
 from pytest_llmdeploy.config.load import LoadConfig
-from pytest_llmdeploy.config.merging import View, view
+from pytest_llmdeploy.config.merging import View, descend, view
 from pytest_llmdeploy.config.models import (
     EnvironmentConfig,
     FileConfig,
@@ -18,7 +19,6 @@ from pytest_llmdeploy.config.models import (
     PolicyConfig,
     ServiceConfig,
     SmokeConfig,
-    SuiteConfig,
 )
 from pytest_llmdeploy.config.release import BlueGreenConfig, RollbackConfig
 from pytest_llmdeploy.config.sentences import suggestion
@@ -33,6 +33,11 @@ MAX_BYTES = 1 << 20
 """Largest llmdeploy.yaml; long case lists belong in files of their own."""
 _LITERAL_KEY = 8
 KEY_FIELDS = ("api_key", "token")
+_GATE_ENDPOINTS: tuple[KeyPath, ...] = (
+    ("endpoint",),
+    ("judge", "endpoint"),
+    ("embeddings", "endpoint"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class LoadedConfig:
     health: HealthConfig
     smoke: SmokeConfig
     gates: dict[str, SuiteConfig]
+    prices: dict[str, PriceConfig]
+    budget: BudgetConfig
     load: dict[str, LoadConfig]
     blue_green: BlueGreenConfig | None
     canary: CanaryConfig | None
@@ -106,6 +113,8 @@ def load_config(
         health=model.health,
         smoke=model.smoke,
         gates=model.gates,
+        prices=model.prices,
+        budget=model.budget,
         load=model.load,
         blue_green=model.blue_green,
         canary=model.canary,
@@ -165,8 +174,10 @@ def _key_holders(data: Mapping[str, Any]) -> Iterator[tuple[KeyPath, dict[str, A
         yield ("service",), service
     gates = data.get("gates")
     for name, suite in gates.items() if isinstance(gates, dict) else ():
-        if isinstance(suite, dict) and isinstance(endpoint := suite.get("endpoint"), dict):
-            yield ("gates", name, "endpoint"), endpoint
+        for place in _GATE_ENDPOINTS:
+            endpoint, depth = descend(suite, place)
+            if depth == len(place) and isinstance(endpoint, dict):
+                yield ("gates", name, *place), endpoint
     path = ("canary", "metrics", "prometheus")
     found: Any = data
     for key in path:

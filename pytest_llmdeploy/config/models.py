@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pytest_llmdeploy.config.canary import CanaryConfig
+from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig, named_gates
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.release import (
     BlueGreenConfig,
@@ -20,7 +21,7 @@ from pytest_llmdeploy.config.release import (
     RollbackConfig,
     split_command,
 )
-from pytest_llmdeploy.config.section import HeaderName, HeaderValue, Name, Rate, Seconds, Section
+from pytest_llmdeploy.config.section import HeaderName, HeaderValue, Name, Seconds, Section
 
 STAGES = ("health", "smoke", "gates", "load", "blue_green", "canary", "rollback", "monitor")
 """Every stage of a release, in the order in which a run performs them; each is a marker."""
@@ -246,51 +247,6 @@ class SmokeConfig(Section):
         return self
 
 
-class ModelEndpoint(Section):
-    """Another model endpoint than the environment's service."""
-
-    base_url: str = Field(pattern=r"^https?://\S+$")
-    """Base URL of its OpenAI-compatible API, with /v1 where it has one."""
-    model: str
-    """Model name."""
-    api_key: HeaderValue | None = None
-    """Bearer token; write ${VARIABLE}."""
-    headers: dict[HeaderName, HeaderValue] = {}
-    """Further request headers."""
-
-
-class SuiteConfig(Section):
-    """One gate: cases, how to ask them, and how good the answers must be."""
-
-    cases: Annotated[
-        tuple[str | dict[str, Any], ...],
-        BeforeValidator(lambda v: [v] if isinstance(v, str | dict) else v),
-    ] = Field(min_length=1)
-    """Case files (JSON, JSONL, CSV, YAML; globs too; relative to this file) or cases in place."""
-    prompt: str | dict[str, str] | tuple[dict[str, Any], ...] | None = None
-    """Jinja2 template, list of messages, or {file: path}; a case's own prompt wins."""
-    system: str | None = None
-    """System message (a Jinja2 template too) put in front of a text prompt."""
-    checks: tuple[str | dict[str, Any], ...] = Field(default=(), alias="assert")
-    """Assertions for every case, before the case's own."""
-    parameters: dict[str, Any] = {}
-    """Sampling parameters of the request, such as temperature, max_tokens, seed."""
-    endpoint: ModelEndpoint | None = None
-    """Ask this model instead of the environment's service."""
-    repeats: int = Field(default=1, ge=1, le=1000)
-    """How often each case is asked; a case's own number wins."""
-    min_pass_rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
-    """Weighted share of the cases that must pass for the gate to pass."""
-    max_error_rate: Rate = 0.0
-    """Share of the cases that may stay unanswered (timeouts, 5xx) before the gate is an ERROR."""
-    concurrency: int = Field(default=20, ge=1, le=1000)
-    """Requests in flight at once, over all test processes."""
-    retries: int = Field(default=3, ge=0, le=20)
-    """Further attempts after 429, 5xx and broken connections; Retry-After is honoured."""
-    timeout: Seconds | None = None
-    """Seconds until one request is given up; default: service.timeout."""
-
-
 class PolicyConfig(Section):
     """How verdicts turn into test outcomes."""
 
@@ -309,8 +265,12 @@ class FileConfig(Section):
     """Health checks; left out: the default ones; checks: [] runs none."""
     smoke: SmokeConfig = SmokeConfig()
     """Smoke checks; left out: the default ones; checks: [] runs none."""
-    gates: dict[Name, SuiteConfig] = {}
+    gates: Annotated[dict[Name, SuiteConfig], BeforeValidator(named_gates)] = {}
     """Quality gates by name."""
+    prices: dict[str, PriceConfig] = {}
+    """What tokens cost, by model name."""
+    budget: BudgetConfig = BudgetConfig()
+    """What the gates of one run may spend."""
     load: dict[Name, LoadConfig] = {}
     """Load runs by name."""
     blue_green: BlueGreenConfig | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.config.sentences import shown, unknown_key
 from pytest_llmdeploy.config.yaml_reader import KeyPath
 from pytest_llmdeploy.errors import ConfigError, Problem

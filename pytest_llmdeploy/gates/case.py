@@ -6,10 +6,10 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmdeploy.gates.assertions import AssertionSpec
+from pytest_llmdeploy.gates.assertions import AssertionSet, AssertionSpec
 
 MAX_ID_LENGTH = 80
 RESERVED_ID = "gate"
@@ -26,8 +26,8 @@ class Case:
     vars: Mapping[str, Any]
     prompt: str | tuple[Mapping[str, Any], ...] | None
     """Template or messages of its own; None takes the suite's."""
-    assertions: tuple[AssertionSpec, ...]
-    """The suite's, then its own; never empty."""
+    assertions: tuple[AssertionSpec | AssertionSet, ...]
+    """The suite's, then its own; never empty, except in an imported suite that judges itself."""
     tags: tuple[str, ...]
     weight: float
     """Share in the suite's pass rate; above 0."""
@@ -36,6 +36,16 @@ class Case:
     repeats: int
     source: str
     """Where it was written, as ``file:line``."""
+    k_of_n: int | None = None
+    """So many of its answers must pass; None: all."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Sampling parameters of its own, over the suite's."""
+    canned: str | None = None
+    """Its answer, where the case brings one along: no model is asked."""
+    problem: str | None = None
+    """Why it cannot be judged here; it is an ERROR then, and nothing is asked."""
+    vacuous: str | None = None
+    """Why it passes whatever the answer, as another tool's rules have it."""
 
 
 def safe_id(text: str) -> str:

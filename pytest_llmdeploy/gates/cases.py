@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.config.yaml_reader import KeyPath, dotted
 from pytest_llmdeploy.errors import ConfigError, Problem
 from pytest_llmdeploy.gates.assertions import AssertionRegistry

@@ -23,7 +23,7 @@ from pytest_llmdeploy.gates.record import redacted, surprise
 from pytest_llmdeploy.gates.store import CaseStore, Result
 from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
 from pytest_llmdeploy.liveness import Pulse
-from pytest_llmdeploy.ports import Message, Model
+from pytest_llmdeploy.ports import Answer, Message, Model
 from pytest_llmdeploy.verdicts import Verdict
 
 REFUSALS_IN_A_ROW = 5
@@ -192,7 +192,7 @@ class GateEngine:
         """Claim and ask until no case of the suite is left to claim."""
         suite = state.suite
         share = max(1, math.ceil(suite.concurrency / self._workers))
-        model = suite.model()
+        model = suite.clients.model()
         slots = asyncio.Semaphore(share)
         running: set[asyncio.Task[None]] = set()
         try:
@@ -247,16 +247,26 @@ class GateEngine:
         slots: asyncio.Semaphore,
     ) -> Sample:
         suite = state.suite
+        if case.problem is not None:
+            return unanswered(case.problem)
+        if case.canned is not None:
+            return await suite.sample(case, messages, _canned(case.canned), None)
         async with slots:
             if state.broken:
                 return unanswered(state.broken)
             try:
-                answer = await model.ask(messages, suite.parameters, suite.timeout)
+                parameters = {**suite.parameters, **case.parameters}
+                answer = await model.ask(messages, parameters, suite.timeout)
             except NotMeasuredError as error:
                 state.note_failure(error)
                 return unanswered(str(error))
             state.answered += 1
-        return await suite.sample(case, messages, answer)
+        return await suite.sample(case, messages, answer, None)
+
+
+def _canned(text: str) -> Answer:
+    """Return the answer that a case brings along."""
+    return Answer(text, None, None, None, 0.0, "(the case's own answer)", replayed=True)
 
 
 def _ended(state: _State) -> bool:

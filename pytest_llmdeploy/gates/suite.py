@@ -9,19 +9,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import ConfigError, NotMeasuredError, Problem
 from pytest_llmdeploy.gates.assertions import (
     AssertionContext,
     AssertionRegistry,
     AssertionResult,
+    Grading,
     NotEvaluable,
 )
 from pytest_llmdeploy.gates.case import Case
-from pytest_llmdeploy.gates.cases import load_cases
+from pytest_llmdeploy.gates.cases import Where, load_cases
 from pytest_llmdeploy.gates.prompts import render, validate_prompts
 from pytest_llmdeploy.gates.scoring import SampleScore, judge_case, score_sample
-from pytest_llmdeploy.ports import Answer, Message, Model
+from pytest_llmdeploy.ports import Answer, Embedder, Message, Model
 from pytest_llmdeploy.threads import in_daemon_thread
 
 JUDGED_AT_ONCE = 16
@@ -38,6 +39,29 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Clients:
+    """How a suite's clients are made; each is called inside the event loop."""
+
+    model: Callable[[], Model]
+    judge: Callable[[], Model] | None = None
+    embedder: Callable[[], Embedder] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What there is to say about a suite that another tool's file describes."""
+
+    format: str
+    """Such as promptfoo."""
+    unsupported: Mapping[str, int] = field(default_factory=dict)
+    """Rows that cannot be judged here, by reason."""
+    vacuous: Mapping[str, int] = field(default_factory=dict)
+    """Rows that pass whatever the answer, by reason."""
+    warnings: Sequence[str] = ()
+    """What was read but has no effect here, such as a provider's own address."""
+
+
+@dataclass(frozen=True, slots=True)
 class Suite:
     """One gate, ready to be asked."""
 
@@ -46,29 +70,34 @@ class Suite:
     cases: Mapping[str, Case]
     """All its cases by id, in order."""
     messages: Callable[[Case], Sequence[Message]]
-    evaluate: Callable[[Case, Sequence[Message], Answer], AssertionResults]
-    model: Callable[[], Model]
-    """Make the client; called inside the event loop."""
+    evaluate: Callable[[Case, Sequence[Message], Answer, Grading | None], AssertionResults]
+    """Judge an answer by the case's assertions, in a thread; may block on a judge."""
+    score: Callable[[Case, AssertionResults], SampleScore]
+    clients: Clients
     parameters: Mapping[str, Any]
     concurrency: int
     timeout: float
     """Seconds an attempt; an answer's assertions have as long."""
     redact: Callable[[Any], Any]
     """Remove secrets from a nested value of builtins."""
+    imported: Imported | None = None
+    """Where the suite comes from, when another tool wrote it."""
     _judging: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(JUDGED_AT_ONCE), repr=False, compare=False
     )
 
-    async def sample(self, case: Case, messages: Sequence[Message], answer: Answer) -> Sample:
+    async def sample(
+        self, case: Case, messages: Sequence[Message], answer: Answer, grading: Grading | None
+    ) -> Sample:
         """Judge one answer; off the event loop, as assertions can be a project's own code.
 
         Such code can also never return: it is given up then, and its thread left behind.
         """
         record: dict[str, Any] = {**asdict(answer), "assertions": []}
         try:
-            results = await self._judged(partial(self.evaluate, case, messages, answer))
-            record["assertions"] = [asdict(result) for result in results]
-            score = score_sample(results, case.threshold)
+            results = await self._judged(partial(self.evaluate, case, messages, answer, grading))
+            record["assertions"] = [_as_record(result) for result in results]
+            score = self.score(case, results)
         except NotMeasuredError as error:
             return Sample(error, {**record, "error": str(error)})
         return Sample(score, {**record, "passed": score.passed, "score": score.score})
@@ -83,6 +112,24 @@ class Suite:
 
 
 AssertionResults = Sequence[AssertionResult]
+
+
+def _as_record(result: AssertionResult) -> dict[str, Any]:
+    """Return the result as builtins, without what it does not have."""
+    record: dict[str, Any] = {
+        "type": result.type,
+        "passed": result.passed,
+        "score": result.score,
+        "reason": result.reason,
+        "weight": result.weight,
+    }
+    if result.metric is not None:
+        record["metric"] = result.metric
+    if result.evidence:
+        record["evidence"] = dict(result.evidence)
+    if result.parts:
+        record["parts"] = [_as_record(part) for part in result.parts]
+    return record
 
 
 def unanswered(reason: str) -> Sample:
@@ -102,39 +149,82 @@ def judge_samples(case: Case, samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteParts:
+    """What the different ways to write a suite come down to; see the fields of Suite."""
+
+    cases: Sequence[Case]
+    messages: Callable[[Case], Sequence[Message]]
+    evaluate: Callable[[Case, Sequence[Message], Answer, Grading | None], AssertionResults]
+    score: Callable[[Case, AssertionResults], SampleScore]
+    imported: Imported | None = None
+
+
 def build_suite(
     *,
     key: str,
     name: str,
     config: SuiteConfig,
     root: Path,
-    where: Callable[..., tuple[str, int]],
+    where: Where,
     registry: AssertionRegistry,
     timeout: float,
-    model: Callable[[], Model],
+    clients: Clients,
     redact: Callable[[Any], Any],
 ) -> Suite:
     """Load and validate the cases of one suite; raise ConfigError with every problem found."""
-    cases = load_cases(name, config, root, where, registry)
-    _refuse_secret_ids(cases, redact)
-    validate_prompts(cases, config.prompt, config.system, root)
-
-    def evaluate(case: Case, messages: Sequence[Message], answer: Answer) -> AssertionResults:
-        context = AssertionContext(
-            answer=answer, case_id=case.id, vars=case.vars, messages=messages
-        )
-        return [registry.evaluate(spec, answer, context) for spec in case.assertions]
-
+    parts = _reader(config)(name, config, root, where, registry)
+    _refuse_secret_ids(parts.cases, redact)
     return Suite(
         key=key,
-        cases={case.id: case for case in cases},
-        messages=lambda case: render(case, config.prompt, config.system, root),
-        evaluate=evaluate,
-        model=model,
+        cases={case.id: case for case in parts.cases},
+        messages=parts.messages,
+        evaluate=parts.evaluate,
+        score=parts.score,
+        clients=clients,
         parameters=config.parameters,
         concurrency=config.concurrency,
         timeout=timeout,
         redact=redact,
+        imported=parts.imported,
+    )
+
+
+Reader = Callable[[str, SuiteConfig, Path, Where, AssertionRegistry], SuiteParts]
+"""Reads a suite: its name, its section, the folder of paths in it, the lines of its keys."""
+
+
+def _reader(config: SuiteConfig) -> Reader:
+    if config.promptfoo is not None:
+        from pytest_llmdeploy.gates.promptfoo.suite import read_promptfoo
+
+        return read_promptfoo
+    if config.openai_evals is not None:
+        from pytest_llmdeploy.gates.openai_evals.suite import read_openai_evals
+
+        return read_openai_evals
+    return _read_cases
+
+
+def _read_cases(
+    name: str, config: SuiteConfig, root: Path, where: Where, registry: AssertionRegistry
+) -> SuiteParts:
+    cases = load_cases(name, config, root, where, registry)
+    validate_prompts(cases, config.prompt, config.system, root)
+
+    def evaluate(
+        case: Case, messages: Sequence[Message], answer: Answer, grading: Grading | None
+    ) -> AssertionResults:
+        context = AssertionContext(
+            answer=answer, case_id=case.id, vars=case.vars, messages=messages, grading=grading
+        )
+        return [registry.evaluate(spec, answer, context) for spec in case.assertions]
+
+    return SuiteParts(
+        cases=cases,
+        messages=lambda case: render(case, config.prompt, config.system, root),
+        evaluate=evaluate,
+        score=lambda case, results: score_sample(results, case.threshold),
     )
 
 

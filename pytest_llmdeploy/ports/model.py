@@ -48,6 +48,12 @@ class Answer:
     attempts: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     """The rest of the message, such as tool_calls."""
+    logprobs: Sequence[float] | None = None
+    """Natural logarithms of the probabilities of the answer's tokens; None where not told."""
+    cost: float | None = None
+    """Dollars by the prices of the file; None where the model has no price or told no tokens."""
+    replayed: bool = False
+    """It comes from a record: its latency is that of another run."""
 
 
 class Model(Protocol):
@@ -57,6 +63,28 @@ class Model(Protocol):
         self, messages: Sequence[Message], parameters: Mapping[str, Any], timeout: float
     ) -> Answer:
         """Return the answer; raise NotMeasuredError when `timeout` seconds an attempt are over."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of some texts, in their order."""
+
+    vectors: Sequence[Sequence[float]]
+    model: str
+    tokens: int | None = None
+    """Tokens that were read; None where not told."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(self, texts: Sequence[str], timeout: float) -> Embedded:
+        """Return a vector for each text; raise NotMeasuredError."""
         ...
 
     async def aclose(self) -> None:

@@ -7,7 +7,9 @@ from pytest_llmdeploy.gates.assertions.registry import AssertionRegistry, evalua
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionResult,
+    AssertionSet,
     AssertionSpec,
+    Grading,
     NotEvaluable,
 )
 
@@ -15,7 +17,9 @@ __all__ = [
     "AssertionContext",
     "AssertionRegistry",
     "AssertionResult",
+    "AssertionSet",
     "AssertionSpec",
+    "Grading",
     "NotEvaluable",
     "evaluate",
 ]

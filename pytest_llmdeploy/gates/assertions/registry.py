@@ -15,6 +15,7 @@ from pytest_llmdeploy.gates.assertions import functions, pattern, refusal, runti
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionResult,
+    AssertionSet,
     AssertionSpec,
     AssertionType,
     BadValue,
@@ -80,7 +81,7 @@ class AssertionRegistry:
             raise ConfigError([Problem(file, int(line), where, str(error))]) from error
 
     def evaluate(
-        self, spec: AssertionSpec, answer: Answer, context: AssertionContext
+        self, spec: AssertionSpec | AssertionSet, answer: Answer, context: AssertionContext
     ) -> AssertionResult:
         """Judge one answer; see `evaluate` of this module."""
         return evaluate(spec, answer, context)
@@ -142,8 +143,12 @@ class AssertionRegistry:
         return match[1] is not None, match[2]
 
 
-def evaluate(spec: AssertionSpec, answer: Answer, context: AssertionContext) -> AssertionResult:
+def evaluate(
+    spec: AssertionSpec | AssertionSet, answer: Answer, context: AssertionContext
+) -> AssertionResult:
     """Judge one answer; raise NotEvaluable when that is impossible, ``not-`` or not."""
+    if isinstance(spec, AssertionSet):
+        raise NotEvaluable("assert-set is not there yet")
     context = replace(context, answer=answer, value=spec.value, threshold=spec.threshold)
     found = spec.check.judge(context)
     if found.holds is None:
@@ -156,7 +161,9 @@ def evaluate(spec: AssertionSpec, answer: Answer, context: AssertionContext) -> 
         score = 1 - score if spec.negated else score
     expected = f"expected the answer {'not ' if spec.negated else ''}{spec.check.expectation}"
     reason = f"{expected}: met" if passed else f"{expected}, {found.came}"
-    return AssertionResult(spec.name, passed, score, reason, spec.weight)
+    return AssertionResult(
+        spec.name, passed, score, reason, spec.weight, spec.metric, found.evidence
+    )
 
 
 def _is_number(value: Any) -> bool:

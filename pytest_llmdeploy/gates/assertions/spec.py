@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pytest_llmdeploy.errors import NotMeasuredError
-from pytest_llmdeploy.ports import Answer, Message
+from pytest_llmdeploy.ports import Answer, Embedded, Message
 
 
 class NotEvaluable(NotMeasuredError):  # noqa: N818 - a state of the assertion, like its base's name
@@ -16,6 +16,40 @@ class NotEvaluable(NotMeasuredError):  # noqa: N818 - a state of the assertion, 
 
 class BadValue(ValueError):  # noqa: N818 - never leaves this package
     """What the user wrote for an assertion cannot work; the text says why."""
+
+
+class Grading(Protocol):
+    """Asks a judging model and an embeddings endpoint, from the thread that judges an answer.
+
+    Every request counts against the run's budget, and is replayed in a run that replays.
+    """
+
+    @property
+    def votes(self) -> int:
+        """How often a judge is asked about one answer; an odd number."""
+        ...
+
+    @property
+    def judge(self) -> str:
+        """The judging model's name, for the report."""
+        ...
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        vote: int = 0,
+    ) -> Answer:
+        """Return the judge's answer; `parameters` are added to the judge's own.
+
+        The same question with another `vote` is asked anew. Raises NotMeasuredError.
+        """
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Return a vector for each text; raise NotMeasuredError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +61,10 @@ class AssertionContext:
     vars: Mapping[str, Any]
     messages: Sequence[Message]
     """The conversation that was sent."""
+    output: Any = None
+    """What a transform made of the answer, where it is no text; `answer.text` is its JSON then."""
+    grading: Grading | None = None
+    """Whom model-graded assertions ask; None where nobody can be asked."""
     value: Any = None
     """The assertion's own value; filled in by `evaluate`."""
     threshold: float | None = None
@@ -45,6 +83,12 @@ class AssertionResult:
     reason: str
     weight: float = 1.0
     """Share in the sample's score; set from the assertion, whatever a user's function says."""
+    metric: str | None = None
+    """Name under which scores are averaged over a gate."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader may want to see beside the reason: a judge's model, prompt hash and votes."""
+    parts: Sequence[AssertionResult] = ()
+    """The results of a set's own assertions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +101,8 @@ class Finding:
     """What came, as the end of the sentence that `Check.expectation` begins."""
     score: float | None = None
     """0 to 1; None stands for 1 when it holds and 0 when it doesn't."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """See AssertionResult."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +135,27 @@ class AssertionSpec:
     source: str
     """Where it was written, as ``file:line``."""
     check: Check = field(repr=False, compare=False)
+    metric: str | None = None
+    transform: str | None = None
+    """As the user wrote it; see gates/transforms.py."""
 
     @property
     def name(self) -> str:
         """The type as it is written, with ``not-`` where negated."""
         return f"not-{self.type}" if self.negated else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class AssertionSet:
+    """Assertions that count as one of their parent: assert-set."""
+
+    assertions: tuple[AssertionSpec | AssertionSet, ...]
+    threshold: float | None
+    """Weighted score that suffices; None: all must pass."""
+    weight: float
+    metric: str | None
+    source: str
+    """Where it was written, as ``file:line``."""
 
 
 def without_threshold(prepare: Callable[[Any], Check]) -> AssertionType:

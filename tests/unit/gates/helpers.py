@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.gates.assertions import AssertionContext, AssertionRegistry
 from pytest_llmdeploy.gates.cases import Case, load_cases
 from pytest_llmdeploy.ports import Answer

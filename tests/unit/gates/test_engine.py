@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
 from pytest_llmdeploy.gates.assertions import AssertionContext, AssertionRegistry
 from pytest_llmdeploy.gates.engine import REFUSALS_IN_A_ROW, GateEngine
-from pytest_llmdeploy.gates.suite import Suite, build_suite
+from pytest_llmdeploy.gates.suite import Clients, Suite, build_suite
 from pytest_llmdeploy.ports import Answer, Message
 
 
@@ -62,7 +62,7 @@ def suite(
         where=lambda *_: ("f", 1),
         registry=registry or AssertionRegistry(),
         timeout=5,
-        model=lambda: model,
+        clients=Clients(lambda: model),
         redact=lambda value: value,
     )
 

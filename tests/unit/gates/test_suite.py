@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.config.models import SuiteConfig
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import ConfigError
 from pytest_llmdeploy.gates.assertions import AssertionContext, AssertionRegistry
-from pytest_llmdeploy.gates.suite import Sample, Suite, build_suite
+from pytest_llmdeploy.gates.suite import Clients, Sample, Suite, build_suite
 from pytest_llmdeploy.redaction import Redactor
 from tests.unit.gates.helpers import answer, where
 
@@ -31,14 +31,14 @@ def suite(cases: Any, registry: AssertionRegistry | None = None, timeout: float 
         where=where,
         registry=registry or AssertionRegistry(),
         timeout=timeout,
-        model=no_model,
+        clients=Clients(no_model),
         redact=Redactor(["staging-key"]).deep,
     )
 
 
 async def judged(made: Suite, times: int = 1) -> list[Sample]:
     (case,) = made.cases.values()
-    return await asyncio.gather(*(made.sample(case, [], answer("x")) for _ in range(times)))
+    return await asyncio.gather(*(made.sample(case, [], answer("x"), None) for _ in range(times)))
 
 
 def test_an_id_that_holds_a_secret_is_refused_for_every_case() -> None:
