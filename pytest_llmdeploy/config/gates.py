@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from pytest_llmdeploy.config.section import HeaderName, HeaderValue, Rate, Seconds, Section
+from pytest_llmdeploy.config.sentences import shown
 
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Confidence = Annotated[float, Field(gt=0.5, lt=1, allow_inf_nan=False)]
@@ -114,7 +116,9 @@ def _case_list(value: object) -> object:
 class SuiteConfig(Section):
     """One gate: cases, how to ask them, and how good the answers must be."""
 
-    cases: Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(_case_list)] = ()
+    cases: Annotated[tuple[str | dict[str, Any], ...], BeforeValidator(_case_list)] = Field(
+        default=(), min_length=1
+    )
     """Case files (JSON, JSONL, CSV, YAML; globs too; relative to this file) or cases in place."""
     promptfoo: str | None = None
     """A promptfoo config instead of cases, run as it is."""
@@ -210,25 +214,28 @@ class BudgetConfig(Section):
     """Time since the run's first request."""
 
 
-def named_gates(value: object) -> object:
-    """Return gates by name; in a list, which tools write, each is named by its `name` or file."""
-    if not isinstance(value, list):
-        return value
-    named: dict[str, object] = {}
-    for number, gate in enumerate(value, start=1):
+def gate_names(gates: Sequence[object]) -> list[str]:
+    """Return a name for each gate of a list, which tools write: its `name`, or its suite's file.
+
+    Raises ValueError with a sentence for the user.
+    """
+    names: list[str] = []
+    for number, gate in enumerate(gates, start=1):
         if not isinstance(gate, dict):
-            raise ValueError(f"gate {number}: expected a mapping")
-        body = {key: part for key, part in gate.items() if key != "name"}
-        name = str(gate.get("name") or _name_of(body) or f"gate-{number}")
-        if name in named:
-            raise ValueError(f"two gates are named '{name}': give one a name of its own")
-        named[name] = body
-    return named
+            raise ValueError(f"gate {number} of the list: expected a mapping, got {shown(gate)}")
+        name = str(gate.get("name") or _name_of(gate) or f"gate-{number}")
+        if name in names:
+            raise ValueError(f"two gates are named '{name}': give one a name: of its own")
+        names.append(name)
+    return names
 
 
-def _name_of(gate: dict[str, Any]) -> str:
+def _name_of(gate: Mapping[str, Any]) -> str:
     """Return a name for an imported suite: its file's, or its folder's where all are called so."""
     source = gate.get("promptfoo") or gate.get("openai_evals")
     path = PurePosixPath(str(source.get("path", "") if isinstance(source, dict) else source or ""))
     common = path.stem.startswith("promptfooconfig") and path.parent.name
-    return "".join(char if char.isalnum() or char in "_.-" else "-" for char in common or path.stem)
+    name = "".join(
+        char if char.isascii() and char.isalnum() else "-" for char in common or path.stem
+    )
+    return name.strip("-")[:64]

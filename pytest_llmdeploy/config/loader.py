@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.canary import CanaryConfig
-from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig
+from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig, gate_names
 from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.merging import View, descend, view
 from pytest_llmdeploy.config.models import (
@@ -87,6 +87,11 @@ def load_config(
         message = "expected keys such as service:, environments: and gates: at the top"
         raise ConfigError([Problem(file, 1, "", message)])
     problems: list[Problem] = []
+    try:
+        document = _with_named_gates(document)
+    except ValueError as error:
+        problems.append(Problem(file, document.lines.get(("gates",), 0), "gates", str(error)))
+        document = _without_gates(document)
     secrets: frozenset[str] = frozenset()
     chosen: tuple[View, FileConfig | None] | None = None
     names = _environment_names(document)
@@ -123,6 +128,33 @@ def load_config(
         redactor=redactor,
         _view=seen,
     )
+
+
+def _with_named_gates(document: Document) -> Document:
+    """Return the document with a list of gates as the mapping that it stands for.
+
+    Raises ValueError with a sentence for the user.
+    """
+    gates = document.data.get("gates")
+    if not isinstance(gates, list):
+        return document
+    names = gate_names(gates)
+    named = {
+        name: {key: value for key, value in gate.items() if key != "name"}
+        for name, gate in zip(names, gates, strict=True)
+    }
+    lines = {
+        ("gates", names[int(path[1])], *path[2:])
+        if path[0:1] == ("gates",) and path[1:]
+        else path: line
+        for path, line in document.lines.items()
+    }
+    return replace(document, data={**document.data, "gates": named}, lines=lines)
+
+
+def _without_gates(document: Document) -> Document:
+    rest = {key: value for key, value in document.data.items() if key != "gates"}
+    return replace(document, data=rest)
 
 
 def _environment_names(document: Document) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pytest_llmdeploy.config.canary import CanaryConfig
-from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig, named_gates
+from pytest_llmdeploy.config.gates import BudgetConfig, PriceConfig, SuiteConfig
 from pytest_llmdeploy.config.load import LoadConfig, LoadLimits
 from pytest_llmdeploy.config.release import (
     BlueGreenConfig,
@@ -265,8 +265,8 @@ class FileConfig(Section):
     """Health checks; left out: the default ones; checks: [] runs none."""
     smoke: SmokeConfig = SmokeConfig()
     """Smoke checks; left out: the default ones; checks: [] runs none."""
-    gates: Annotated[dict[Name, SuiteConfig], BeforeValidator(named_gates)] = {}
-    """Quality gates by name."""
+    gates: dict[Name, SuiteConfig] = {}
+    """Quality gates by name, or a list of them, each with a name or that of its suite's file."""
     prices: dict[str, PriceConfig] = {}
     """What tokens cost, by model name."""
     budget: BudgetConfig = BudgetConfig()

@@ -16,6 +16,7 @@ _VARIABLE = {
 _SUFFIX = "Override"
 _REF = "#/$defs/"
 # What stays on a node when its constraints move into an alternative.
+_DEMANDS = ("required", "oneOf")
 _LABELS = ("title", "description", "default")
 
 
@@ -28,6 +29,7 @@ def json_schema() -> dict[str, Any]:
     schema = FileConfig.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
     _accept_short_forms(definitions)
+    listed = {"type": "array", "items": {"$ref": _REF + "NamedSuiteConfig"}}
     for name, definition in list(definitions.items()):
         definitions[name + _SUFFIX] = _override(definition, definitions)
     overrides = definitions["EnvironmentConfig"]["properties"]
@@ -35,6 +37,7 @@ def json_schema() -> dict[str, Any]:
         described = _override_of(schema["properties"][section], definitions)
         described.pop("default", None)
         overrides[section] = described | {"description": overrides[section]["description"]}
+    _also(schema["properties"]["gates"], listed)
     schema = _with_variables(schema)
     reachable = _reachable(schema)
     schema["$defs"] = {name: schema["$defs"][name] for name in sorted(reachable)}
@@ -51,6 +54,13 @@ def _accept_short_forms(definitions: dict[str, Any]) -> None:
     cases = definitions["SuiteConfig"]["properties"]["cases"]
     _also(cases, {"type": "string"}, {"type": "object"})
     _also(definitions["EnvironmentConfig"]["properties"]["command"], {"type": "string"})
+    suite = definitions["SuiteConfig"]
+    suite["oneOf"] = [{"required": [key]} for key in ("cases", "promptfoo", "openai_evals")]
+    names = {"type": "string", "description": "Name of the gate; left out: its suite's file."}
+    definitions["NamedSuiteConfig"] = {
+        **suite,
+        "properties": {**suite["properties"], "name": names},
+    }
     definitions["SmokeCheck"] = {
         "anyOf": [
             {"enum": list(SMOKE_KINDS), "description": "A check with its defaults."},
@@ -70,7 +80,7 @@ def _override(definition: dict[str, Any], definitions: dict[str, Any]) -> dict[s
 
     Lists replace the base's list as a whole, so what they hold stays complete.
     """
-    result = {key: value for key, value in definition.items() if key != "required"}
+    result = {key: value for key, value in definition.items() if key not in _DEMANDS}
     if "properties" in result:
         result["properties"] = {
             key: {k: v for k, v in _override_of(value, definitions).items() if k != "default"}

@@ -305,12 +305,40 @@ BROKEN: dict[str, tuple[str | bytes, list[str]]] = {
         LOCAL + "smoke: {checks: [models, models]}\n",
         [":2: smoke: two checks are named 'models': a name is a test's name"],
     ),
-    "list-for-a-mapping": (LOCAL + "gates: [x]\n", [":2: gates: expected a mapping, got a list"]),
+    "list-for-a-mapping": (
+        LOCAL + "gates: [x]\n",
+        [":2: gates: gate 1 of the list: expected a mapping, got 'x'"],
+    ),
     "mapping-for-a-list": (
         LOCAL + "health: {checks: {}}\n",
         [":2: health.checks: expected a list, got a mapping"],
     ),
-    "no-cases": (LOCAL + "gates:\n  x: {}\n", [":3: gates.x: 'cases' is missing"]),
+    "no-cases": (
+        LOCAL + "gates:\n  x: {}\n",
+        [":3: gates.x: give one of cases, promptfoo and openai_evals"],
+    ),
+    "two-sources": (
+        LOCAL + "gates:\n  x: {cases: x.csv, promptfoo: x.yaml}\n",
+        [
+            ":3: gates.x: give one of cases, promptfoo and openai_evals, not cases and promptfoo",
+        ],
+    ),
+    "gates-of-one-name": (
+        LOCAL + "gates:\n- promptfoo: a/promptfooconfig.yaml\n- {name: a, cases: x.csv}\n",
+        [":2: gates: two gates are named 'a': give one a name: of its own"],
+    ),
+    "wrong-in-a-list-of-gates": (
+        LOCAL + "gates:\n- promptfoo: a/suite.yaml\n  min_pass_rate: 2\n",
+        [":4: gates.suite.min_pass_rate: must be at most 1, got 2"],
+    ),
+    "even-votes": (
+        LOCAL + "gates:\n  x: {cases: x.csv, judge: {votes: 2}}\n",
+        [":3: gates.x.judge: votes: 2 can end in a tie; take an odd number"],
+    ),
+    "more-than-asked": (
+        LOCAL + "gates:\n  x: {cases: x.csv, k_of_n: 2}\n",
+        [":3: gates.x: k_of_n: 2 of 1 answers can never pass"],
+    ),
     "empty-cases": (
         LOCAL + "gates:\n  x: {cases: []}\n",
         [":3: gates.x.cases: needs at least one entry"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmdeploy.config import canary, load, models, release
+from pytest_llmdeploy.config import canary, gates, load, models, release
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.config.section import Section
 from pytest_llmdeploy.config.yaml_reader import read_yaml
@@ -30,7 +30,15 @@ def page(pytestconfig: pytest.Config) -> str:
         ("helm", release.HelmConfig),
         ("health", models.HttpCheck),
         ("smoke", models.SmokeCheck),
-        ("gates", models.SuiteConfig),
+        ("gates", gates.SuiteConfig),
+        ("openai_evals", gates.OpenAIEvalsConfig),
+        ("judge", gates.JudgeConfig),
+        ("embeddings", gates.EmbeddingsConfig),
+        ("decision", gates.DecisionConfig),
+        ("tags", gates.TagGate),
+        ("baseline", gates.BaselineConfig),
+        ("prices", gates.PriceConfig),
+        ("budget", gates.BudgetConfig),
         ("load_limits", load.LoadLimits),
         ("load", load.LoadConfig),
         ("steps", load.RateStep),

@@ -36,6 +36,9 @@ GOOD = {
     + "    assert: ['contains: x', {type: is-json}]\n    parameters: {temperature: 0}\n"
     + "    endpoint: {base_url: http://x/v1, model: m, api_key: '${K:-none}'}\n"
     + "    repeats: 2\n    min_pass_rate: 0.9\n    max_error_rate: 0\n    timeout: null\n",
+    "gates-in-a-list": LOCAL
+    + "gates: [{promptfoo: a/promptfooconfig.yaml}, {name: x, cases: x.csv, tags: {a: {}}}]\n",
+    "an-imported-suite": LOCAL + "gates: {x: {openai_evals: {path: x.json, name: '${N:-y}'}}}\n",
     "overrides": "environments:\n  local:\n    reference: {engine: scripted, faults: [hang=1]}\n"
     + "    service: {timeout: 3}\n    health: {checks: [{name: x, path: /}]}\n"
     + "    smoke: {checks: [tls]}\n    policy: {inconclusive: skip}\n"
@@ -71,6 +74,7 @@ BAD = {
     "incomplete-check-of-an-override": "environments:\n  local:\n    reference: {}\n"
     + "    health: {checks: [{name: x}]}\n",
     "no-cases": LOCAL + "gates: {x: {}}\n",
+    "two-sources": LOCAL + "gates: {x: {cases: x.csv, promptfoo: y.yaml}}\n",
     "no-environments": "service: {}\n",
     "bad-name": "environments: {'a b': {reference: {}}}\n",
     "bad-address": "environments: {local: {url: 'ftp://x'}}\n",
