@@ -52,6 +52,15 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _baseline(text: str) -> str:
+    if not text.startswith("git:") and not Path(text).exists():
+        raise pytest.UsageError(
+            f"--llmdeploy-baseline: there is no {text!r}: give a run's report.json, what"
+            " `llmdeploy bless` wrote, or git:REF"
+        )
+    return text
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register our options but ``--env``, which waits for `add_env_option`."""
     group = _group(parser)
@@ -89,6 +98,14 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         type=_seconds,
         help="Watch that shift for so long (default: 300)",
+    )
+    group.addoption(
+        "--llmdeploy-baseline",
+        dest="llmdeploy_baseline",
+        metavar="FILE",
+        type=_baseline,
+        help="Hold the gates against an earlier run: its report.json or output folder, a file that"
+        " `llmdeploy bless` wrote, or git:REF for that file as a commit has it",
     )
     group.addoption(
         "--llmdeploy-keep-cluster",

@@ -50,6 +50,8 @@ class Run:
     """Percent of the traffic of the one shift that a canary is to make; None: all phases."""
     duration: float | None = None
     """Seconds for which that shift is watched."""
+    baseline: str | None = None
+    """What the gates are held against, as --llmdeploy-baseline names it."""
     worker: str | None = None
     """xdist's id of this process, such as gw0; None in the controller or without xdist."""
     worker_count: int = 1

@@ -227,6 +227,7 @@ def _run(config: pytest.Config) -> Run:
     keep: bool = config.getoption("llmdeploy_keep_cluster")
     weight: int | None = config.getoption("llmdeploy_weight")
     duration: float | None = config.getoption("llmdeploy_duration")
+    baseline: str | None = config.getoption("llmdeploy_baseline")
     if duration is not None and weight is None:
         raise pytest.UsageError("--llmdeploy-duration belongs to --llmdeploy-weight: give both")
     shared: dict[str, Any] | None = getattr(config, "workerinput", {}).get("llmdeploy")
@@ -239,6 +240,7 @@ def _run(config: pytest.Config) -> Run:
             image=image,
             weight=weight,
             duration=duration,
+            baseline=baseline,
             keep=keep,
             worker=os.environ.get("PYTEST_XDIST_WORKER", "worker"),
             worker_count=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
@@ -258,5 +260,6 @@ def _run(config: pytest.Config) -> Run:
         image=image,
         weight=weight,
         duration=duration,
+        baseline=baseline,
         keep=keep,
     )

@@ -42,6 +42,7 @@ from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.gates.assertions import AssertionRegistry
+    from pytest_llmdeploy.gates.baseline import Baseline, Compared
     from pytest_llmdeploy.gates.engine import GateEngine, Progress
     from pytest_llmdeploy.gates.store import Result
     from pytest_llmdeploy.gates.suite import Suite
@@ -62,6 +63,7 @@ class Assembly:
         self._services: dict[Path, Service] = {}
         self._broken: dict[Path, str] = {}
         """Why a service could not be started, or has ended, in one line."""
+        self._baselines: dict[Path, Baseline] = {}
         self._plans: dict[tuple[Path, str], GatePlan] = {}
         self._registry: AssertionRegistry | None = None
         self._engine: GateEngine | None = None
@@ -213,6 +215,19 @@ class Assembly:
             self._register_assertions(self._registry)
         return self._registry
 
+    def baseline(self, loaded: LoadedConfig) -> Baseline | None:
+        """Return what the run's gates are held against; None where nothing was named.
+
+        Raises NotMeasuredError, again each time, where it cannot be read.
+        """
+        if self.run.baseline is None:
+            return None
+        if loaded.root not in self._baselines:
+            from pytest_llmdeploy.assembly.baselines import find_baseline
+
+            self._baselines[loaded.root] = find_baseline(self.run.baseline, loaded.root)
+        return self._baselines[loaded.root]
+
     def gate_plan(self, loaded: LoadedConfig, name: str) -> GatePlan:
         """Return one gate, its cases loaded and checked; raise ConfigError."""
         key = (loaded.path, name)
@@ -338,6 +353,15 @@ class GatePlan:
     def results(self) -> Mapping[str, Result]:
         """Return the results of all cases of the suite."""
         return self._ready().results(self.suite.key, self._wait)
+
+    def compared(self, results: Mapping[str, Result]) -> Compared | None:
+        """Return the gate beside the run's baseline; None without one; raise NotMeasuredError."""
+        baseline = self._assembly.baseline(self.loaded)
+        if baseline is None:
+            return None
+        from pytest_llmdeploy.gates.baseline import compare
+
+        return compare(baseline, self.name, results, self.config.baseline)
 
     def _wait(self, progress: Progress) -> None:
         self._assembly.while_waiting(lambda: f"gate {self.name}: {progress.line()}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pytest_llmdeploy.commands import (
     audit,
+    bless,
     calibrate,
     clusters,
     doctor,
@@ -25,7 +26,7 @@ from pytest_llmdeploy.commands import (
 )
 from pytest_llmdeploy.errors import LLMDeployError
 
-_COMMANDS = (init, schema, doctor, calibrate, rollback, rejudge, clusters, audit)
+_COMMANDS = (init, schema, doctor, calibrate, rollback, rejudge, bless, clusters, audit)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -44,6 +44,8 @@ class Case:
     """Its answer, where the case brings one along: no model is asked."""
     problem: str | None = None
     """Why it cannot be judged here; it is an ERROR then, and nothing is asked."""
+    judgement: str = ""
+    """What judges it, where that is not `assertions`: another tool's own words, for `case_hash`."""
     vacuous: str | None = None
     """Why it passes whatever the answer, as another tool's rules have it."""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
 from pytest_llmdeploy.gates.case import Case
+from pytest_llmdeploy.gates.identity import case_hash
 from pytest_llmdeploy.gates.record import redacted, surprise
 from pytest_llmdeploy.gates.store import CaseStore, Result
 from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
@@ -224,6 +225,7 @@ class GateEngine:
                 *(self._sample(state, case, messages, model, slots) for _ in range(case.repeats))
             )
             judged = judge_samples(case, samples)
+            judged["hash"] = case_hash(case, messages, suite.parameters)
             judged["messages"] = [dict(message) for message in messages]
             result = redacted(judged, suite.redact)
             self._writing.finish(suite.key, case.id, result)

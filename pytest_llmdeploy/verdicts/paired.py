@@ -42,13 +42,15 @@ def judge_paired(
     *,
     max_regression: float,
     alpha: float,
+    names: tuple[str, str] = ("the stable version", "the canary"),
 ) -> PairedVerdict:
     """Judge whether the canary passes at most `max_regression`, a share, fewer of the cases.
 
-    The counts are cases that both versions passed, only one, and neither. PASS when the lower bound
-    is within max_regression; FAIL when the test finds the canary worse at `alpha` and it is not
-    shown to be within max_regression, or when the upper bound is beyond it; else INCONCLUSIVE.
-    Raises ValueError for negative counts, and for a max_regression or an alpha outside (0, 1).
+    The counts are cases that both versions passed, only one, and neither; `names` are what the
+    reason calls the two. PASS when the lower bound is within max_regression; FAIL when the test
+    finds the canary worse at `alpha` and it is not shown to be within max_regression, or when the
+    upper bound is beyond it; else INCONCLUSIVE. Raises ValueError for negative counts, and for a
+    max_regression or an alpha outside (0, 1).
     """
     if min(both, only_stable, only_canary, neither) < 0:
         raise ValueError("the numbers of cases must not be negative")
@@ -72,8 +74,8 @@ def judge_paired(
     else:
         verdict, said = Verdict.INCONCLUSIVE, f"not enough to tell whether it is within {limit}"
     reason = (
-        f"of {n} cases {only_stable} passed with the stable version only and {only_canary} with the"
-        f" canary only: a difference of {100 * difference:+.1f} points (between"
+        f"of {n} cases {only_stable} passed with {names[0]} only and {only_canary} with"
+        f" {names[1]} only: a difference of {100 * difference:+.1f} points (between"
         f" {100 * low:+.1f} and {100 * high:+.1f}), p = {p_value:.3g}; {said}"
     )
     return PairedVerdict(verdict, difference, low, high, p_value, reason)
