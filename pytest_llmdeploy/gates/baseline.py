@@ -211,8 +211,8 @@ def _both(
 def differences(compared: Compared) -> str:
     """Return the cases that differ with both answers, for a person to read."""
     lines = []
-    for word, entries in (("regressed", "regressed"), ("fixed", "fixed")):
-        for entry in compared.detail[entries]:
+    for word in ("regressed", "fixed"):
+        for entry in compared.detail[word]:
             lines.append(
                 f"  {word} {entry['case']}" + (f": {entry['reason']}" if "reason" in entry else "")
             )

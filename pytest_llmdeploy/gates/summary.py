@@ -42,9 +42,10 @@ def summarize(results: Mapping[str, Result]) -> dict[str, Any]:
 
 def _sum(samples: Iterable[Mapping[str, Any]], key: str) -> float | None:
     values = [sample.get(key) for sample in samples]
-    if not values or any(value is None for value in values):
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    return math.fsum(values) if key == "cost" else sum(values)
+    return math.fsum(known) if key == "cost" else sum(known)
 
 
 def _quantile(ordered: list[float], share: float) -> float:

@@ -38,6 +38,7 @@ def step_summary(result: RunResult) -> str:
         lines += ["| gate | verdict | reason |", "|---|---|---|"]
         lines += [_row(gate_name(gate), gate["verdict"], gate["reason"]) for gate in result.gates]
         lines.append("")
+    lines += _flips(result)
     phases = [phase for event in result.events if (phase := phase_of(event)) is not None]
     if phases:
         lines += ["| canary | verdict | requests | what decided |", "|---|---|---|---|"]
@@ -63,6 +64,21 @@ def step_summary(result: RunResult) -> str:
             lines.append(f"| … and {len(bad) - MOST_SHOWN} more | | see report.json |")
         lines.append("")
     return "\n".join(lines) + "\n"
+
+
+def _flips(result: RunResult) -> list[str]:
+    """Return the cases that the baseline passed and this run fails, and the other way round."""
+    rows = [
+        _row(f"{gate_name(gate)}::{entry['case']}", word, entry.get("reason", ""))
+        for gate in result.gates
+        for word in ("regressed", "fixed")
+        for entry in (gate["detail"].get("baseline") or {}).get(word, ())
+    ]
+    if not rows:
+        return []
+    more = [f"| … and {len(rows) - MOST_SHOWN} more | | |"] if len(rows) > MOST_SHOWN else []
+    head = ["| beside the baseline | | reason |", "|---|---|---|"]
+    return [*head, *rows[:MOST_SHOWN], *more, ""]
 
 
 def _row(*cells: str) -> str:

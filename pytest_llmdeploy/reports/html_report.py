@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from pytest_llmdeploy.reports.html.canary_parts import canaries
 from pytest_llmdeploy.reports.html.document import document
+from pytest_llmdeploy.reports.html.gate_parts import gate_sections
 from pytest_llmdeploy.reports.html.load_parts import profile, profile_name
 from pytest_llmdeploy.reports.html.markup import tag
 from pytest_llmdeploy.reports.html.release_parts import Section, releases
@@ -17,7 +18,12 @@ from pytest_llmdeploy.reports.result import Event, RunResult
 
 def page(result: RunResult) -> str:
     """Return the page; summaries of load items are read from the run's folder."""
-    found = [*releases(result.output), *canaries(result.output), *_loads(result)]
+    found = [
+        *gate_sections(result),
+        *releases(result.output),
+        *canaries(result.output),
+        *_loads(result),
+    ]
     links = [tag("a", each.title, href=f"#{each.anchor}") for each in found]
     header = tag("header", tag("h1", f"llmdeploy run {result.run_id}"), banner(result))
     main = tag(

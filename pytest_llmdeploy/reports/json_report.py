@@ -12,7 +12,11 @@ from typing import Any
 from pytest_llmdeploy.reports.result import RunResult, counts, gate_name
 from pytest_llmdeploy.verdicts import Verdict, worst
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+_GATE_KEYS = (
+    *("pass_rate", "min_pass_rate", "passed", "failed", "errors", "total", "not_asked"),
+    *("findings", "baseline", "imported", "usage", "latency", "metrics", "judges", "replayed"),
+)
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
 
@@ -44,10 +48,7 @@ def report(result: RunResult) -> dict[str, Any]:
                 "name": gate_name(gate),
                 "verdict": gate["verdict"],
                 "reason": gate["reason"],
-                **{
-                    key: gate["detail"].get(key)
-                    for key in ("pass_rate", "min_pass_rate", "passed", "failed", "errors", "total")
-                },
+                **{key: gate["detail"].get(key) for key in _GATE_KEYS},
             }
             for gate in result.gates
         ],

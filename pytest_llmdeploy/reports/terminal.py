@@ -93,6 +93,12 @@ def _stages(result: RunResult) -> Table:
             for gate in gates:
                 name = f"gate {gate_name(gate)}"
                 table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))
+                for finding in _findings(gate):
+                    table.add_row(
+                        Text(f"  {finding['name']}"),
+                        _verdict(finding),
+                        Text(_shortened(finding["reason"])),
+                    )
         else:
             numbers = ", ".join(f"{count} {verdict}" for verdict, count in counts(events).items())
             verdict = worst(Verdict(event["verdict"]) for event in events)
@@ -103,6 +109,14 @@ def _stages(result: RunResult) -> Table:
                 elif event["name"] in RELEASE_ENDS:
                     table.add_row(Text(""), Text(""), Text(_first_line(event)))
     return table
+
+
+def _findings(gate: Event) -> list[Event]:
+    """Return what else than the whole gate did not hold; a gate of one finding is told already."""
+    findings = gate["detail"].get("findings") or ()
+    if len(findings) < 2:
+        return []
+    return [each for each in findings if each["verdict"] != Verdict.PASS][:MOST_SHOWN]
 
 
 def _phase(phase: Phase) -> Text:

@@ -109,9 +109,9 @@ def test_the_page_asks_for_nothing_and_runs_nothing(whole: Page) -> None:
     assert not [found for found in whole.attributes if found[1].startswith("on")]
     assert not [found for found in whole.attributes if found[1] in ("src", "srcset", "action")]
     links = {value for _, name, value in whole.attributes if name in ("href", "xlink:href")}
-    assert links == {"data:,", "#load-1", "#load-2", "#load-3", "#load-4"}
+    assert links == {"data:,", "#gate-1", "#load-1", "#load-2", "#load-3", "#load-4"}
     anchors = [value for _, name, value in whole.attributes if name == "id"]
-    assert sorted(anchors) == ["hatch", "load-1", "load-2", "load-3", "load-4"]
+    assert sorted(anchors) == ["gate-1", "hatch", "load-1", "load-2", "load-3", "load-4"]
     assert set(re.findall(r"url\([^)]*\)|@import", whole.source)) == {"url(#hatch)"}
     policies = [value for _, name, value in whole.attributes if name == "content"]
     assert "default-src 'none'; style-src 'unsafe-inline'" in policies[0]
