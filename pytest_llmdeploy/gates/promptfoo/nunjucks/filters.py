@@ -1,0 +1,446 @@
+"""The filters and tests of templates, by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import cmp_to_key
+from typing import Any
+from urllib.parse import quote as percent
+
+from pytest_llmdeploy.gates.promptfoo.js_values import (
+    SPACE,
+    UNDEFINED,
+    added,
+    compares,
+    joined,
+    parse_json,
+    plain,
+    strictly_equal,
+    stringify,
+    to_number,
+    to_text,
+    trim,
+    truthy,
+)
+from pytest_llmdeploy.gates.promptfoo.nunjucks.functions import member, units, whole
+from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
+from pytest_llmdeploy.gates.promptfoo.nunjucks.limits import MOST_CHARACTERS
+
+_TAGS = re.compile(r"</?([a-z][a-z0-9]*)\b[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HTML = {
+    "&": "&amp;",
+    '"': "&quot;",
+    "'": "&#39;",
+    "<": "&lt;",
+    ">": "&gt;",
+    "`": "&#96;",
+    "\\": "&#92;",
+}
+_FLOAT = re.compile(r"[+-]?(?:Infinity|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)")
+_EXACT_URI = "!'()*-._~"
+
+
+def _text(value: Any) -> str:
+    """Return a text for the filters that take one: nothing and false are empty."""
+    if value is None or value is UNDEFINED or value is False:
+        return ""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _keywords(value: Any) -> Mapping[str, Any]:
+    return value if type(value).__name__ == "Keywords" else {}
+
+
+def _named(names: str, given: tuple[Any, ...]) -> list[Any]:
+    """Return arguments that may be given by place or by name, in the order of `names`."""
+    keywords = _keywords(given[-1]) if given else {}
+    places = given[:-1] if keywords else given
+    order = names.split()
+    return [
+        places[at] if at < len(places) else keywords.get(name, UNDEFINED)
+        for at, name in enumerate(order)
+    ]
+
+
+def _attribute(value: Any, path: Any) -> Any:
+    parts = path.split(".") if isinstance(path, str) else [path]
+    for part in parts:
+        value = member(value, part)
+    return value
+
+
+def _default(value: Any, other: Any = UNDEFINED, boolean: Any = UNDEFINED) -> Any:
+    if truthy(boolean):
+        return value if truthy(value) else other
+    return other if value is UNDEFINED else value
+
+
+def _batch(items: Any, count: Any, fill: Any = UNDEFINED) -> list[Any]:
+    size = int(to_number(count))
+    rows = [list(items[at : at + size]) for at in range(0, len(items), size)]
+    if rows and truthy(fill):
+        rows[-1] += [fill] * (size - len(rows[-1]))
+    return rows
+
+
+def _capitalize(value: Any) -> str:
+    text = _text(value).lower()
+    return text[:1].upper() + text[1:]
+
+
+def _center(value: Any, width: Any = UNDEFINED) -> str:
+    text = _text(value)
+    spaces = (int(to_number(width)) if truthy(width) else 80) - len(units(text))
+    if spaces <= 0:
+        return text
+    if spaces > MOST_CHARACTERS:
+        raise TemplateError(f"a text has more than {MOST_CHARACTERS} characters")
+    # Half of an odd number loses twice its remainder on the left, as in the original.
+    left = max(0, math.ceil(spaces / 2 - spaces % 2)) if spaces % 2 else spaces // 2
+    return " " * left + text + " " * math.ceil(spaces / 2)
+
+
+def _dictsort(value: Any, case_sensitive: Any = UNDEFINED, by: Any = UNDEFINED) -> list[Any]:
+    if not isinstance(value, Mapping):
+        raise TemplateError("dictsort needs an object")
+    place = {"key": 0, "value": 1}.get("key" if by is UNDEFINED else to_text(by))
+    if place is None:
+        raise TemplateError("dictsort sorts by 'key' or by 'value'")
+
+    def key(pair: list[Any]) -> Any:
+        one = pair[place]
+        return one.upper() if isinstance(one, str) and not truthy(case_sensitive) else one
+
+    def order(left: list[Any], right: list[Any]) -> int:
+        one, other = key(left), key(right)
+        if compares(one, ">", other):
+            return 1
+        return 0 if strictly_equal(one, other) else -1
+
+    return sorted(([name, one] for name, one in value.items()), key=cmp_to_key(order))
+
+
+def _dump(value: Any, spaces: Any = UNDEFINED) -> Any:
+    if value is UNDEFINED or callable(value):
+        return UNDEFINED
+    if isinstance(spaces, str):
+        raise TemplateError("dump takes a number of spaces")
+    number = 0 if spaces is UNDEFINED or spaces is None else to_number(spaces)
+    return stringify(value, int(min(max(number, 0), 10)))
+
+
+def _escape(value: Any) -> str:
+    if value is None or value is UNDEFINED:
+        return ""
+    return re.sub(r"[&\"'<>`\\]", lambda found: _HTML[found.group()], to_text(value))
+
+
+def _first(items: Any) -> Any:
+    return _element(items, 0)
+
+
+def _last(items: Any) -> Any:
+    return _element(items, (len(units(items)) if isinstance(items, str) else len(items)) - 1)
+
+
+def _element(items: Any, at: int) -> Any:
+    if not isinstance(items, str | list):
+        raise TypeError("no list")
+    return member(items, at) if at >= 0 else UNDEFINED
+
+
+def _groupby(items: Any, path: Any) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for item in items:
+        groups.setdefault(to_text(_attribute(item, path)), []).append(item)
+    return groups
+
+
+def _indent(value: Any, width: Any = UNDEFINED, first: Any = UNDEFINED) -> str:
+    spaces = " " * (min(int(to_number(width)), 1000) if truthy(width) else 4)
+    lines = _text(value).split("\n")
+    if lines == [""]:
+        return ""
+    return "\n".join(
+        line if not at and not truthy(first) else spaces + line for at, line in enumerate(lines)
+    )
+
+
+def _join(items: Any, separator: Any = UNDEFINED, path: Any = UNDEFINED) -> str:
+    if not isinstance(items, list):
+        raise TypeError("no list")
+    if truthy(path):
+        items = [member(item, path, safe=False) for item in items]
+    return joined(items, to_text(separator) if truthy(separator) else "")
+
+
+def _length(value: Any) -> Any:
+    if value is None or value is UNDEFINED or value is False:
+        return 0
+    if isinstance(value, str):
+        return len(units(value))
+    return len(value) if isinstance(value, list | Mapping) else UNDEFINED
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str):
+        return list(units(value))
+    if isinstance(value, Mapping):
+        return [{"key": key, "value": one} for key, one in value.items()]
+    if isinstance(value, list):
+        return value
+    raise TemplateError("list needs a text, an object or a list")
+
+
+def _replace(value: Any, old: Any, new: Any, most: Any = UNDEFINED) -> Any:
+    old = to_text(old) if isinstance(old, int | float) and not isinstance(old, bool) else old
+    value = (
+        to_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    )
+    if not isinstance(old, str) or not isinstance(value, str):
+        return value
+    put = to_text(new)
+    if old == "":
+        return put + put.join(units(value)) + put
+    count = -1 if most is UNDEFINED else int(to_number(most))
+    if value.count(old) * len(put) > MOST_CHARACTERS:
+        raise TemplateError(f"a text has more than {MOST_CHARACTERS} characters")
+    return value.replace(old, put, count)
+
+
+def _reverse(value: Any) -> Any:
+    return whole(units(value)[::-1]) if isinstance(value, str) else value[::-1]
+
+
+def _round(value: Any, digits: Any = UNDEFINED, method: Any = UNDEFINED) -> float:
+    factor = math.pow(10, to_number(digits) if truthy(digits) else 0)
+    scaled = to_number(value) * factor
+    if not math.isfinite(scaled):
+        return scaled
+    ways: dict[Any, Callable[[float], float]] = {"ceil": math.ceil, "floor": math.floor}
+    rounded = ways.get(method, lambda number: math.floor(number + 0.5))(scaled)
+    return plain(rounded / factor)
+
+
+def _select(keep: bool) -> Callable[..., list[Any]]:
+    def select(items: Any, name: Any = "truthy", argument: Any = UNDEFINED) -> list[Any]:
+        test = TESTS.get(to_text(name))
+        if test is None:
+            raise TemplateError(f"there is no test '{to_text(name)}'")
+        more = () if argument is UNDEFINED else (argument,)
+        return [item for item in items if (test(item, *more) is True) is keep]
+
+    return select
+
+
+def _slice(items: Any, slices: Any, fill: Any = UNDEFINED) -> list[Any]:
+    count = int(to_number(slices))
+    size, extra = divmod(len(items), count)
+    result, start = [], 0
+    for at in range(count):
+        end = start + size + (at < extra)
+        part = list(items[start:end])
+        if truthy(fill) and at >= extra:
+            part.append(fill)
+        result.append(part)
+        start = end
+    return result
+
+
+def _sort(items: Any, *given: Any) -> list[Any]:
+    backwards, case_sensitive, path = _named("reverse case_sensitive attribute", given)
+
+    def key(item: Any) -> Any:
+        return _attribute(item, path) if truthy(path) else item
+
+    def order(left: Any, right: Any) -> int:
+        one, other = key(left), key(right)
+        if not truthy(case_sensitive) and isinstance(one, str) and isinstance(other, str):
+            one, other = one.lower(), other.lower()
+        if compares(one, "<", other):
+            return 1 if truthy(backwards) else -1
+        if compares(one, ">", other):
+            return -1 if truthy(backwards) else 1
+        return 0
+
+    return sorted(items, key=cmp_to_key(order))
+
+
+def _striptags(value: Any, keep_lines: Any = UNDEFINED) -> str:
+    text = trim(_TAGS.sub("", _text(value)))
+    if not truthy(keep_lines):
+        return re.sub(f"[{SPACE}]+", " ", text)
+    text = re.sub(r"^ +| +$", "", text, flags=re.MULTILINE)
+    return re.sub(r"\n\n\n+", "\n\n", re.sub(r" +", " ", text).replace("\r\n", "\n"))
+
+
+def _sum(items: Any, path: Any = UNDEFINED, start: Any = 0) -> Any:
+    total: Any = 0
+    for item in items:
+        total = added(total, member(item, path, safe=False) if truthy(path) else item)
+    return added(start, total)
+
+
+def _title(value: Any) -> str:
+    return " ".join(_capitalize(word) for word in _text(value).split(" "))
+
+
+def _trim(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return trim(value)
+
+
+def _truncate(value: Any, *given: Any) -> str:
+    length, kill_words, end = (*given, *[UNDEFINED] * 3)[:3]
+    text = units(_text(value))
+    most = int(to_number(length)) if truthy(length) else 255
+    if len(text) <= most:
+        return whole(text)
+    if not truthy(kill_words):
+        space = text.rfind(" ", 0, most + 1)
+        most = most if space < 0 else space
+    return whole(text[:most]) + ("..." if end is UNDEFINED or end is None else to_text(end))
+
+
+def _urlencode(value: Any) -> str:
+    if isinstance(value, str):
+        return percent(value, _EXACT_URI)
+    pairs = value if isinstance(value, list) else [[key, one] for key, one in value.items()]
+    return "&".join(
+        f"{percent(to_text(key), _EXACT_URI)}={percent(to_text(one), _EXACT_URI)}"
+        for key, one in pairs
+    )
+
+
+def _wordcount(value: Any) -> int | None:
+    found = re.findall(r"[A-Za-z0-9_]+", _text(value))
+    return len(found) or None
+
+
+def _float(value: Any, other: Any = UNDEFINED) -> Any:
+    found = _FLOAT.match(trim(to_text(value)))
+    return other if found is None else to_number(found.group())
+
+
+def _int(value: Any, *given: Any) -> Any:
+    other, base = _named("default base", given)
+    radix = 10 if base is UNDEFINED else int(to_number(base))
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"[:radix]
+    found = re.match(rf"([+-]?)(?:0[xX](?=[0-9a-fA-F]))?([{digits}]+)" if radix == 16
+                     else rf"([+-]?)([{digits}]+)", trim(to_text(value)), re.IGNORECASE)  # fmt: skip
+    if found is None:
+        return other
+    return plain(float(int(found[1] + found[2][:300], radix)))
+
+
+def _load(value: Any) -> Any:
+    try:
+        return parse_json(to_text(value))
+    except ValueError as error:
+        raise TemplateError(f"load: not JSON: {error}") from error
+
+
+def _not_offered(name: str) -> Callable[..., Any]:
+    def refuse(*_: Any) -> Any:
+        raise TemplateError(f"the filter '{name}' is not supported")
+
+    return refuse
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "abs": lambda value: plain(abs(to_number(value))),
+    "batch": _batch,
+    "capitalize": _capitalize,
+    "center": _center,
+    "d": _default,
+    "default": _default,
+    "dictsort": _dictsort,
+    "dump": _dump,
+    "e": _escape,
+    "escape": _escape,
+    "first": _first,
+    "float": _float,
+    "forceescape": _escape,
+    "groupby": _groupby,
+    "indent": _indent,
+    "int": _int,
+    "join": _join,
+    "last": _last,
+    "length": _length,
+    "list": _list,
+    "load": _load,
+    "lower": lambda value: _text(value).lower(),
+    "nl2br": lambda value: re.sub(r"\r\n|\n", "<br />\n", _text(value)),
+    "random": _not_offered("random"),  # two runs would ask different questions
+    "reject": _select(keep=False),
+    "rejectattr": lambda items, name: [one for one in items if not truthy(member(one, name))],
+    "replace": _replace,
+    "reverse": _reverse,
+    "round": _round,
+    "safe": lambda value: "" if value is None or value is UNDEFINED else to_text(value),
+    "select": _select(keep=True),
+    "selectattr": lambda items, name: [one for one in items if truthy(member(one, name))],
+    "slice": _slice,
+    "sort": _sort,
+    "string": lambda value: json.dumps(value) if value is None else to_text(value),
+    "striptags": _striptags,
+    "sum": _sum,
+    "title": _title,
+    "trim": _trim,
+    "truncate": _truncate,
+    "upper": lambda value: _text(value).upper(),
+    "urlencode": _urlencode,
+    "urlize": _not_offered("urlize"),
+    "wordcount": _wordcount,
+    # What the parser makes of the operators // and **; no template can write these names.
+    "floor of": lambda value: plain(math.floor(value)) if math.isfinite(value) else value,
+    "power of": lambda left, right: _power(to_number(left), to_number(right)),
+}
+
+
+def _power(left: float, right: float) -> float:
+    try:
+        return plain(math.pow(left, right))
+    except (OverflowError, ValueError):
+        return math.nan if left < 0 else math.inf
+
+
+def _remainder(value: Any, divisor: float) -> float:
+    number = to_number(value)
+    return math.fmod(number, divisor) if math.isfinite(number) and divisor else math.nan
+
+
+TESTS: Mapping[str, Callable[..., bool]] = {
+    "callable": callable,
+    "defined": lambda value: value is not UNDEFINED,
+    "divisibleby": lambda value, other: _remainder(value, to_number(other)) == 0,
+    "eq": strictly_equal,
+    "equalto": strictly_equal,
+    "sameas": strictly_equal,
+    "escaped": lambda value: False,
+    "even": lambda value: _remainder(value, 2) == 0,
+    "odd": lambda value: _remainder(value, 2) == 1,
+    "falsy": lambda value: not truthy(value),
+    "truthy": truthy,
+    "ge": lambda value, other: compares(value, ">=", other),
+    "greaterthan": lambda value, other: compares(value, ">", other),
+    "gt": lambda value, other: compares(value, ">", other),
+    "le": lambda value, other: compares(value, "<=", other),
+    "lessthan": lambda value, other: compares(value, "<", other),
+    "lt": lambda value, other: compares(value, "<", other),
+    "lower": lambda value: bool(value.lower() == value),
+    "upper": lambda value: bool(value.upper() == value),
+    "ne": lambda value, other: not strictly_equal(value, other),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "string": lambda value: isinstance(value, str),
+    "undefined": lambda value: value is UNDEFINED,
+    "iterable": lambda value: isinstance(value, str | list),
+    "mapping": lambda value: isinstance(value, Mapping),
+}
