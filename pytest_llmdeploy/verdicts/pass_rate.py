@@ -1,138 +1,149 @@
-"""The verdict of a quality gate: a weighted pass rate, and what errors could change about it."""
+"""Pass rates against the rates that are wanted, by one of four rules; several of them at once.
+
+The point rule compares the rate itself. The others (see `proportions`) ask what the cases show:
+PASS when the rate is shown to reach its limit, FAIL when it is shown to stay below, INCONCLUSIVE
+when neither. A gate passes only when all its rates do, so a PASS needs no correction (an
+intersection-union test: Berger, Technometrics 24, 1982); it fails by any of them, so the claims of
+FAIL are corrected for their number (Holm).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
+from pytest_llmdeploy.verdicts import holm
+from pytest_llmdeploy.verdicts.proportions import (
+    Bounds,
+    Rule,
+    bounds,
+    chance_of_at_least,
+    shows_at_least,
+)
 from pytest_llmdeploy.verdicts.verdict import Verdict
 
+AnyRule = Literal["point"] | Rule
+ENOUGH_FOR_BOUNDS = 20
+"""With fewer cases bounds are so wide that, where no rule is named, the point rule is taken."""
+
 
 @dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """What a gate concluded, with the numbers behind it."""
+class RateRule:
+    """What is asked of a rate."""
 
-    verdict: Verdict
-    pass_rate: float | None
-    """Weighted share of passes among the measured cases; None when none was measured."""
-    passed: int
-    failed: int
-    errors: int
-    """Cases that were not measured."""
-    total: int
-    error_rate: float
-    """Share of errors among the cases, by number; 0 when there is no case."""
-    lowest: float | None
-    """Pass rate if every error were a fail; None when none was measured."""
-    highest: float | None
-    """Pass rate if every error were a pass; None when none was measured."""
-    reason: str
-    """One sentence with the numbers that decided."""
+    rule: AnyRule
+    limit: Fraction
+    """The rate that is wanted, as the decimal that was written; above 0 up to 1."""
+    confidence: float
+    """One-sided; of no meaning to the point rule."""
 
 
-def judge_pass_rate(
-    outcomes: Sequence[tuple[float, Verdict]], min_pass_rate: float, max_error_rate: float
-) -> GateVerdict:
-    """Judge a gate by its cases, each as (weight, verdict).
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What is known of a rate: between what it is if all that is unknown failed, and if it passed.
 
-    Nothing measured, or more errors than allowed: ERROR. Else PASS or FAIL when the unanswered
-    cases could not change it, and INCONCLUSIVE when they could. Numbers are compared as the
-    decimals that were written: 9 of 10 reach 0.9. A verdict that is neither PASS nor FAIL counts
-    as an error. Raises ValueError for a weight that is not above 0.
+    Sizes are numbers of independent cases of one weight that would be worth as much.
     """
-    tally = _Tally(outcomes)
-    verdict, reason = _decide(tally, _exact(min_pass_rate), _exact(max_error_rate))
-    rates = tally.rates
-    return GateVerdict(
-        verdict=verdict,
-        pass_rate=float(rates.measured) if rates else None,
-        passed=tally.count[Verdict.PASS],
-        failed=tally.count[Verdict.FAIL],
-        errors=tally.errors,
-        total=tally.total,
-        error_rate=float(tally.error_rate),
-        lowest=float(rates.lowest) if rates else None,
-        highest=float(rates.highest) if rates else None,
-        reason=reason,
-    )
+
+    low: Fraction
+    high: Fraction
+    low_size: float
+    high_size: float
+    clusters: float | None = None
+    """Where cases come in clusters: how many; None otherwise."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Rates:
-    measured: Fraction
-    lowest: Fraction
-    highest: Fraction
+def default_rule(cases: int, limit: float) -> AnyRule:
+    """Return the rule for so many cases where none is named: no bound ever reaches a limit of 1."""
+    return "wilson" if cases >= ENOUGH_FOR_BOUNDS and limit < 1 else "point"
 
 
-class _Tally:
-    """Numbers and weights of the outcomes, exactly."""
-
-    def __init__(self, outcomes: Sequence[tuple[float, Verdict]]) -> None:
-        self.count = dict.fromkeys((Verdict.PASS, Verdict.FAIL, Verdict.ERROR), 0)
-        weights = dict.fromkeys(self.count, Fraction())
-        for weight, verdict in outcomes:
-            exact = _exact(weight)
-            if exact <= 0:
-                raise ValueError(f"a case's weight must be above 0, not {weight}")
-            kind = verdict if verdict in {Verdict.PASS, Verdict.FAIL} else Verdict.ERROR
-            weights[kind] += exact
-            self.count[kind] += 1
-        self.total = len(outcomes)
-        self.errors = self.count[Verdict.ERROR]
-        self.error_rate = Fraction(self.errors, self.total) if self.total else Fraction()
-        self.weighted = len({weight for weight, _ in outcomes}) > 1
-        passed, unknown = weights[Verdict.PASS], weights[Verdict.ERROR]
-        measured = passed + weights[Verdict.FAIL]
-        self.rates = (
-            _Rates(
-                passed / measured,
-                passed / (measured + unknown),
-                (passed + unknown) / (measured + unknown),
-            )
-            if measured
-            else None
-        )
-
-
-def _decide(tally: _Tally, wanted: Fraction, allowed: Fraction) -> tuple[Verdict, str]:
-    if not tally.total:
-        return Verdict.ERROR, "no case was selected"
-    rates = tally.rates
-    if rates is None:
-        return Verdict.ERROR, f"none of the {tally.total} cases could be measured"
-    missing = f"{tally.errors} of {tally.total} cases could not be measured"
-    if tally.error_rate > allowed:
-        share = _shown(tally.error_rate, allowed)
-        return Verdict.ERROR, f"{missing}: error rate {share} > max_error_rate {_shown(allowed)}"
-    limit = f"min_pass_rate {_shown(wanted)}"
-    if rates.lowest < wanted <= rates.highest:
-        low, high = _shown(rates.lowest, wanted), _shown(rates.highest, wanted)
-        return (
-            Verdict.INCONCLUSIVE,
-            f"{missing}: the pass rate lies between {low} and {high}, around {limit}",
-        )
-    verdict, sign = (Verdict.FAIL, "<") if rates.highest < wanted else (Verdict.PASS, ">=")
-    measured = tally.total - tally.errors
-    weighted = ", weighted" if tally.weighted else ""
-    counted = f"{tally.count[Verdict.PASS]} of {measured}{weighted}"
-    even = f", whatever the {tally.errors} unmeasured would have been" if tally.errors else ""
-    rate = _shown(rates.measured, wanted)
-    return verdict, f"pass rate {rate} ({counted}) {sign} {limit}{even}"
-
-
-def _exact(number: float) -> Fraction:
+def exact(number: float) -> Fraction:
     """Return the number that the user wrote, not its nearest binary neighbour."""
     return Fraction(str(number))
 
 
-def _shown(number: Fraction, beside: Fraction | None = None) -> str:
-    """Return at least two decimals, and as many more as keep it apart from `beside`."""
-    for digits in range(2, 7):
-        text = f"{float(number):.{digits}f}"
-        if beside is None:
-            if Fraction(text) == number:
-                return text
-        elif number == beside or text != f"{float(beside):.{digits}f}":
-            return text
-    return text
+def judge_rates(asked: Sequence[tuple[RateRule, Rate]]) -> list[Verdict]:
+    """Return PASS, FAIL or INCONCLUSIVE for each of the rates that are judged at once.
+
+    Each verdict holds whatever the unknown cases would have been, as far as sizes do not depend on
+    that: those of clusters do, and are taken at both ends.
+    """
+    # What is at or above its limit is refuted at no confidence: long runs are spared the work.
+    chances = _corrected(
+        [
+            1.0
+            if rule.rule in ("wilson", "exact") and rate.high >= rule.limit
+            else _chance(rule, rate)
+            for rule, rate in asked
+        ]
+    )
+    return [
+        Verdict.PASS
+        if _shown(rule, rate)
+        else Verdict.FAIL
+        if _refuted(rule, rate, chance)
+        else Verdict.INCONCLUSIVE
+        for (rule, rate), chance in zip(asked, chances, strict=True)
+    ]
+
+
+def corrected_chances(asked: Sequence[tuple[RateRule, Rate]]) -> list[float | None]:
+    """Return for each rate how well the cases agree with its limit, corrected for all (Holm).
+
+    A p-value, or with bayes a posterior probability that is treated as one; None for point.
+    """
+    return _corrected([_chance(rule, rate) for rule, rate in asked])
+
+
+def _corrected(uncorrected: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm.adjusted([chance for chance in uncorrected if chance is not None]))
+    return [None if chance is None else next(corrected) for chance in uncorrected]
+
+
+def rate_bounds(rule: RateRule, rate: Rate) -> Bounds:
+    """Return where the rate lies, whatever the unknown cases would have been."""
+    if rule.rule == "point":
+        return Bounds(float(rate.low), float(rate.high))
+    lower, _ = bounds(rule.rule, float(rate.low), rate.low_size, rule.confidence)
+    _, upper = bounds(rule.rule, float(rate.high), rate.high_size, rule.confidence)
+    if rate.clusters is not None:
+        if rate.clusters <= 1:
+            return Bounds(0.0, 1.0)
+        lower = min(lower, bounds(rule.rule, 1.0, rate.clusters, rule.confidence).lower)
+        upper = max(upper, bounds(rule.rule, 0.0, rate.clusters, rule.confidence).upper)
+    return Bounds(lower, upper)
+
+
+def _shown(rule: RateRule, rate: Rate) -> bool:
+    if rule.rule == "point":
+        return rate.low >= rule.limit
+    if rule.rule != "bayes" and rate.low < rule.limit:
+        return False  # a bound is below its rate; spares long runs the work for each answer
+    limit = float(rule.limit)
+    # A kind of cluster that has not come up could fail throughout, and no variance shows it.
+    return (
+        rate.clusters is None
+        or shows_at_least(rule.rule, 1.0, rate.clusters, limit, rule.confidence)
+    ) and shows_at_least(rule.rule, float(rate.low), rate.low_size, limit, rule.confidence)
+
+
+def _refuted(rule: RateRule, rate: Rate, chance: float | None) -> bool:
+    if chance is None:
+        return rate.high < rule.limit
+    return chance < 1 - rule.confidence
+
+
+def _chance(rule: RateRule, rate: Rate) -> float | None:
+    """Return how well the cases agree with the limit, were it the only rate; None for point."""
+    if rule.rule == "point":
+        return None
+    if rate.clusters is not None and rate.clusters <= 1:
+        return 1.0  # one document says nothing about others
+    limit = float(rule.limit)
+    chance = chance_of_at_least(rule.rule, float(rate.high), rate.high_size, limit)
+    if rate.clusters is not None:
+        chance = max(chance, chance_of_at_least(rule.rule, 0.0, rate.clusters, limit))
+    return chance
