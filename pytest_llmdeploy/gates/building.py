@@ -31,6 +31,7 @@ _KEYS = (
     "weight",
     "threshold",
     "repeats",
+    "k_of_n",
 )
 MAX_REPEATS = 1000
 
@@ -82,6 +83,7 @@ class CaseBuilder:
             or 1.0,
             threshold=self._number(raw, "threshold", 1, "a threshold of 0 would always pass"),
             repeats=self._repeats(raw),
+            k_of_n=self._k_of_n(raw),
             source=f"{raw.file}:{raw.line}",
         )
         if not case.assertions and not self._suite.checks and len(self.problems) == before:
@@ -230,3 +232,19 @@ class CaseBuilder:
         else:
             return value
         return 1
+
+    def _k_of_n(self, raw: RawCase) -> int | None:
+        value = raw.data.get("k_of_n", self._suite.k_of_n)
+        if value is None:
+            return None
+        repeats = raw.data.get("repeats", self._suite.repeats)
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._wrong(raw, ("k_of_n",), f"expected a whole number, got {shown(value)}")
+        elif value < 1:
+            self._wrong(raw, ("k_of_n",), f"must be at least 1, got {value}")
+        elif isinstance(repeats, int) and value > repeats:
+            message = f"{value} of {repeats} answers can never pass: ask more often (repeats)"
+            self._wrong(raw, ("k_of_n",), message)
+        else:
+            return value
+        return None

@@ -59,29 +59,41 @@ def score_sample(results: Sequence[AssertionResult], threshold: float | None) ->
 
 
 def judge_case(
-    samples: Sequence[SampleScore | NotMeasuredError], threshold: float | None = None
+    samples: Sequence[SampleScore | NotMeasuredError],
+    threshold: float | None = None,
+    k_of_n: int | None = None,
 ) -> CaseVerdict:
     """Return the verdict of a case that was asked once or several times.
 
-    Without `threshold` every sample must pass; with it the mean of their scores must reach it.
-    One sample that was not measured makes the case an ERROR.
+    Every sample must pass; with `k_of_n` so many of them; with `threshold` alone the mean of their
+    scores must reach it (with both, the threshold is each sample's own). A sample that was not
+    measured makes the case an ERROR, unless `k_of_n` have passed without it, or cannot with it.
     """
+    if not samples:
+        return CaseVerdict(Verdict.ERROR, None, "the case was never asked")
     missing = [sample for sample in samples if isinstance(sample, NotMeasuredError)]
     scored = [sample for sample in samples if isinstance(sample, SampleScore)]
-    if missing:
+    passes = sum(sample.passed for sample in scored)
+    decided = k_of_n is not None and (passes >= k_of_n or passes + len(missing) < k_of_n)
+    if missing and not (decided and scored):
         many = f"{len(missing)} of {len(samples)} answers were not measured: "
         return CaseVerdict(Verdict.ERROR, None, f"{many if len(samples) > 1 else ''}{missing[0]}")
-    if not scored:
-        return CaseVerdict(Verdict.ERROR, None, "the case was never asked")
     mean = min(1.0, math.fsum(sample.score for sample in scored) / len(scored))
-    failed = [sample for sample in scored if not sample.passed]
-    passed = not failed if threshold is None else _reaches(mean, threshold)
+    if k_of_n is not None:
+        passed = passes >= k_of_n
+    else:
+        passed = passes == len(scored) if threshold is None else _reaches(mean, threshold)
     verdict = Verdict.PASS if passed else Verdict.FAIL
+    failed = [sample for sample in scored if not sample.passed]
     first = failed[0].reason if failed else scored[0].reason
-    if len(scored) == 1:
+    if len(samples) == 1:
         return CaseVerdict(verdict, mean, first)
-    counted = f"{len(scored) - len(failed)} of {len(scored)} answers passed"
-    if threshold is not None:
+    counted = f"{passes} of {len(scored)} answers passed"
+    if k_of_n is not None:
+        counted += f", {k_of_n} must"
+        if missing:
+            counted += f", whatever the {len(missing)} unmeasured would have been"
+    elif threshold is not None:
         sign = ">=" if passed else "<"
         counted = f"mean score {mean:.3f} {sign} threshold {threshold:g}; {counted}"
     return CaseVerdict(verdict, mean, f"{counted}; {first}" if failed else counted)

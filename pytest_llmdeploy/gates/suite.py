@@ -139,7 +139,7 @@ def unanswered(reason: str) -> Sample:
 
 def judge_samples(case: Case, samples: Sequence[Sample]) -> dict[str, Any]:
     """Return the case's result as builtins."""
-    judged = judge_case([sample.score for sample in samples], case.threshold)
+    judged = judge_case([sample.score for sample in samples], case.threshold, case.k_of_n)
     return {
         "verdict": str(judged.verdict),
         "score": judged.score,

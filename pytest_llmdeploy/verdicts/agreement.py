@@ -29,9 +29,7 @@ class Agreement(NamedTuple):
     evidence of judgement. None without anything to judge."""
 
 
-def cohens_kappa(
-    pairs: Iterable[tuple[Hashable, Hashable]], confidence: float = 0.95
-) -> Agreement:
+def cohens_kappa(pairs: Iterable[tuple[Hashable, Hashable]], confidence: float = 0.95) -> Agreement:
     """Return how well two agree, from the labels both gave to each thing."""
     counts = Counter(pairs)
     n = counts.total()
