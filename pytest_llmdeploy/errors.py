@@ -89,3 +89,7 @@ class LockedError(PlatformError):
         """``user@host:pid``."""
         self.alive = alive
         """It has shown lately that it is at work."""
+
+
+class GateWarning(UserWarning):
+    """Ask more cases, or for less: as it stands a gate can never pass."""

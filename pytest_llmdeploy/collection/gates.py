@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,17 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmdeploy.collection.items import MissingItem, StageItem, shown_plainly
-from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
+from pytest_llmdeploy.errors import (
+    ConfigError,
+    GateWarning,
+    MissingExtraError,
+    NotMeasuredError,
+)
 from pytest_llmdeploy.events import Measurement
 from pytest_llmdeploy.gates.case import RESERVED_ID, Case
+from pytest_llmdeploy.gates.counting import NOT_ASKED, vacuous_reasons
+from pytest_llmdeploy.gates.decision import Decision
+from pytest_llmdeploy.gates.decision_checks import check_decision, hopeless
 from pytest_llmdeploy.verdicts import Verdict
-from pytest_llmdeploy.verdicts.pass_rate import judge_pass_rate
 
 if TYPE_CHECKING:
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
     from pytest_llmdeploy.assembly import GatePlan
     from pytest_llmdeploy.gates.store import Result
+    from pytest_llmdeploy.gates.suite import Suite
 
 MOST_MISSED = 20
 
@@ -76,7 +85,21 @@ class SuiteNode(pytest.Collector):
             CaseItem.from_parent(self, name=case_id, plan=ready, case=case)
             for case_id, case in ready.suite.cases.items()
         ]
-        return [*items, GateItem.from_parent(self, name=RESERVED_ID, plan=ready)]
+        gate = GateItem.from_parent(self, name=RESERVED_ID, plan=ready)
+        self._check(ready, gate)
+        return [*items, gate]
+
+    @staticmethod
+    def _check(plan: GatePlan, gate: pytest.Item) -> None:
+        """Raise ConfigError for a decision that the cases do not fit; warn of a hopeless one."""
+        cases = plan.suite.cases
+        try:
+            check_decision(plan.name, plan.config, cases, plan.loaded.where)
+        except ConfigError as error:
+            raise error.redacted(plan.loaded.redactor) from None
+        if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":  # each worker collects it all
+            for text in hopeless(Decision(plan.config, cases)):
+                gate.warn(GateWarning(f"gate {plan.name}: {text}"))
 
     def repr_failure(  # type: ignore[override]  # pytest's own collectors narrow it alike
         self, excinfo: ExceptionInfo[BaseException]
@@ -99,31 +122,69 @@ def measure_case(plan: GatePlan, case: Case) -> Measurement:
 
 
 def measure_gate(plan: GatePlan) -> Measurement:
-    """Wait for all results of the suite and judge its pass rate."""
+    """Wait for all results of the suite and decide the gate."""
     results = plan.results()
-    if set(results) != set(plan.suite.cases):
-        raise NotMeasuredError(f"{len(results)} results for {len(plan.suite.cases)} cases")
-    outcomes = [
-        (case.weight, Verdict(results[case_id]["verdict"]))
-        for case_id, case in plan.suite.cases.items()
-    ]
-    config = plan.config
-    judged = judge_pass_rate(outcomes, config.min_pass_rate, config.max_error_rate)
+    suite, decision = plan.suite, Decision(plan.config, plan.suite.cases)
+    judged = decision.judge(results)
+    if len(results) < len(suite.cases) and not (plan.config.decision.stop_early and judged.settled):
+        raise NotMeasuredError(f"{len(results)} results for {len(suite.cases)} cases")
     detail = {
-        "pass_rate": judged.pass_rate,
-        "min_pass_rate": config.min_pass_rate,
-        "passed": judged.passed,
-        "failed": judged.failed,
-        "errors": judged.errors,
-        "total": judged.total,
-        "error_rate": judged.error_rate,
+        **judged.detail,
+        "findings": [finding.record() for finding in judged.findings],
     }
+    if warnings := hopeless(decision):
+        detail["warnings"] = warnings
+    if suite.imported is not None:
+        detail["imported"] = imported_detail(suite)
     missed = {
-        case.id: result
-        for case in plan.suite.cases.values()
-        if (result := results[case.id])["verdict"] != Verdict.PASS
+        case_id: results[case_id]
+        for case_id in suite.cases
+        if case_id in results
+        and results[case_id]["verdict"] != Verdict.PASS
+        and not results[case_id].get(NOT_ASKED)
     }
-    return Measurement(judged.verdict, judged.reason, detail, partial(list_missed, missed))
+    told = partial(explain_gate, suite, missed) if missed or suite.imported else None
+    return Measurement(judged.verdict, judged.reason, detail, told)
+
+
+def imported_detail(suite: Suite) -> dict[str, Any]:
+    """Return what is to say about a suite of another tool, as builtins."""
+    imported = suite.imported
+    assert imported is not None
+    return {
+        "format": imported.format,
+        "unsupported": dict(imported.unsupported),
+        "vacuous": dict(imported.vacuous) or vacuous_reasons(suite.cases),
+        "warnings": list(imported.warnings),
+    }
+
+
+def explain_gate(suite: Suite, missed: Mapping[str, Result]) -> str:
+    """Return what could not be taken over from another tool's file, and what did not pass."""
+    lines = []
+    if suite.imported is not None:
+        lines.append(compatibility(imported_detail(suite)))
+    if missed:
+        lines.append(list_missed(missed))
+    return "\n".join(lines)
+
+
+def compatibility(imported: Mapping[str, Any]) -> str:
+    """Return one line about a suite of another tool."""
+    parts = [
+        f"{sum(counts.values())} rows {what} ({_counted(counts)})"
+        for key, what in (
+            ("unsupported", "cannot be judged here"),
+            ("vacuous", "pass whatever the answer"),
+        )
+        if (counts := imported[key])
+    ]
+    parts += imported["warnings"]
+    return f"  {imported['format']}: {'; '.join(parts) or 'every row is judged as there'}"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{why}: {number}" for why, number in counts.items())
 
 
 def list_missed(results: Mapping[str, Result]) -> str:

@@ -8,15 +8,17 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pytest_llmdeploy.gates.case import Case
-from pytest_llmdeploy.gates.store import Result
 from pytest_llmdeploy.verdicts import Verdict
 from pytest_llmdeploy.verdicts.clusters import worth
 from pytest_llmdeploy.verdicts.pass_rate import Rate, RateRule, exact
 from pytest_llmdeploy.verdicts.proportions import effective_number
 from pytest_llmdeploy.verdicts.reliability import pass_at_k, pass_hat_k
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.gates.store import Result
 
 NOT_ASKED = "not_asked"
 """Key of a result that a budget left out; its value says which."""

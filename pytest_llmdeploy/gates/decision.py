@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.gates.case import Case
@@ -20,7 +20,6 @@ from pytest_llmdeploy.gates.findings import (
     must_pass_finding,
     rate_finding,
 )
-from pytest_llmdeploy.gates.store import Result
 from pytest_llmdeploy.verdicts import Verdict, worst
 from pytest_llmdeploy.verdicts.pass_rate import (
     AnyRule,
@@ -31,6 +30,9 @@ from pytest_llmdeploy.verdicts.pass_rate import (
     exact,
     judge_rates,
 )
+
+if TYPE_CHECKING:
+    from pytest_llmdeploy.gates.store import Result
 
 
 @dataclass(frozen=True, slots=True)
