@@ -123,11 +123,14 @@ def _shown(rule: RateRule, rate: Rate) -> bool:
     if rule.rule != "bayes" and rate.low < rule.limit:
         return False  # a bound is below its rate; spares long runs the work for each answer
     limit = float(rule.limit)
-    # A kind of cluster that has not come up could fail throughout, and no variance shows it.
-    return (
-        rate.clusters is None
-        or shows_at_least(rule.rule, 1.0, rate.clusters, limit, rule.confidence)
-    ) and shows_at_least(rule.rule, float(rate.low), rate.low_size, limit, rule.confidence)
+    if rate.clusters is not None and (
+        # One document says nothing about others; and a kind of cluster that has not come up could
+        # fail throughout, which no variance shows.
+        rate.clusters <= 1
+        or not shows_at_least(rule.rule, 1.0, rate.clusters, limit, rule.confidence)
+    ):
+        return False
+    return shows_at_least(rule.rule, float(rate.low), rate.low_size, limit, rule.confidence)
 
 
 def _refuted(rule: RateRule, rate: Rate, chance: float | None) -> bool:
