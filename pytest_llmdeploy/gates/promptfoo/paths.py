@@ -3,67 +3,129 @@
 from __future__ import annotations
 
 import glob
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from typing import Any
+
+from pytest_llmdeploy.config.text import read_text, size_text
+from pytest_llmdeploy.gates.promptfoo.js_values import parse_json
 
 MAX_FILES = 10_000
 """Most files that one pattern may match."""
+MAX_BYTES = 16 << 20
+"""Largest file that is read."""
+_MAGIC = re.compile(r"[*?]|\[.*\]|[!+@]\(")
+_CODE = re.compile(r"\.[cm]?[jt]s$")
 
 
 class BadPathError(ValueError):
     """The file cannot be used; the text says why."""
 
 
+def has_magic(name: str) -> bool:
+    """Say whether a name is a pattern."""
+    return _MAGIC.search(name) is not None
+
+
+def is_javascript(name: str) -> bool:
+    """Say whether a file holds JavaScript or TypeScript, by its name."""
+    return _CODE.search(name) is not None
+
+
+def without_function(name: str) -> tuple[str, str | None]:
+    """Return the path of ``file.py:function`` and the function, where there is one."""
+    path, colon, function = name.rpartition(":")
+    if colon and len(path) > 1 and (path.endswith(".py") or is_javascript(path)):
+        return path, function
+    return name, None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the files of one config may lie."""
+
+    base: Path
+    """Folder of the config, against which paths are resolved."""
+    root: Path
+    """Folder of llmdeploy.yaml; what lies below neither of the two is not read."""
+
+    def at(self, base: Path) -> Files:
+        """Return the same with paths resolved against another folder."""
+        return Files(base, self.root) if base.is_relative_to(self.root) else Files(base, self.base)
+
+    def resolve(self, name: str) -> Path:
+        """Return the file that `name`, with or without ``file://``, means; raise BadPathError.
+
+        Links are followed first, so that none leads out of the project.
+        """
+        bare = name.removeprefix("file://")
+        path = self._within(bare)
+        if not path.is_file():
+            kind = "is a folder" if path.is_dir() else "does not exist"
+            raise BadPathError(f"the file {bare} {kind}")
+        return path
+
+    def matches(self, pattern: str) -> list[Path]:
+        """Return the files of a pattern, sorted; of a plain name its file. Never empty.
+
+        Raises BadPathError.
+        """
+        bare = pattern.removeprefix("file://")
+        if not has_magic(bare):
+            return [self.resolve(bare)]
+        self._within(re.split(r"[*?\[]", bare)[0] or ".")
+        found: list[Path] = []
+        # Not Path.glob: it takes no absolute pattern.
+        for name in glob.iglob(bare, root_dir=self.base, recursive=True):
+            path = self._within(name)
+            if path.is_file():
+                found.append(path)
+            if len(found) > MAX_FILES:
+                raise BadPathError(f"the pattern {bare} matches more than {MAX_FILES} files")
+        if not found:
+            raise BadPathError(f"the pattern {bare} matches no file")
+        return sorted(found)
+
+    def relative(self, path: Path) -> str:
+        """Return how labels name the file: relative to the config where it lies below it."""
+        base = self.base.resolve()
+        return str(path.relative_to(base) if path.is_relative_to(base) else path)
+
+    def _within(self, name: str) -> Path:
+        if "\0" in name:
+            raise BadPathError("a path cannot hold NUL")
+        path = (self.base / name).resolve()
+        if not any(path.is_relative_to(place.resolve()) for place in (self.base, self.root)):
+            raise BadPathError(
+                f"the file {name} lies outside the project: only files below the folder of "
+                "llmdeploy.yaml or of the config are read"
+            )
+        return path
+
+
 def resolve(name: str, base: Path, root: Path) -> Path:
-    """Return the file that `name`, with or without ``file://``, means in a config of `base`.
-
-    Links are followed first: the file itself has to lie below `base` or `root`. Raises BadPathError
-    where it does not, or where there is no such file.
-    """
-    path = _within(_bare(name), base, root)
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise BadPathError(f"the file {_bare(name)} {kind}")
-    return path
+    """Return the file that `name` means in a config of the folder `base`; see Files.resolve."""
+    return Files(base, root).resolve(name)
 
 
-def matches(pattern: str, base: Path, root: Path) -> list[Path]:
-    """Return the files of a pattern, sorted; of a plain name, the file. Never empty.
-
-    Raises BadPathError.
-    """
-    bare = _bare(pattern)
-    if not glob.has_magic(bare):
-        return [resolve(bare, base, root)]
-    if "\0" in bare:
-        raise BadPathError("a path cannot hold NUL")
-    found: list[Path] = []
-    for name in glob.iglob(bare, root_dir=base, recursive=True):  # noqa: PTH207 - absolute ones
-        path = _within(name, base, root)
-        if path.is_file():
-            found.append(path)
-        if len(found) > MAX_FILES:
-            raise BadPathError(f"the pattern {bare} matches more than {MAX_FILES} files")
-    if not found:
-        raise BadPathError(f"the pattern {bare} matches no file")
-    return sorted(found)
+def read(path: Path) -> str:
+    """Return the file's text; raise ConfigError."""
+    return read_text(path, MAX_BYTES)
 
 
-def _bare(name: str) -> str:
-    """Return the path without ``file://``, as the config's own tool understands it."""
-    if not name.startswith("file://"):
-        return name
-    rest = name.removeprefix("file://")
-    return unquote(rest) if rest.startswith("/") else rest
+def read_bytes(path: Path) -> bytes:
+    """Return the file's content; raise BadPathError."""
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise BadPathError(f"the file {path.name} is larger than {size_text(MAX_BYTES)}")
+    return content
 
 
-def _within(name: str, base: Path, root: Path) -> Path:
-    if "\0" in name:
-        raise BadPathError("a path cannot hold NUL")
-    path = (base / name).resolve()
-    if not (path.is_relative_to(base.resolve()) or path.is_relative_to(root.resolve())):
-        raise BadPathError(
-            f"the file {name} lies outside the project: only files below the folder of "
-            "llmdeploy.yaml or of the config are read"
-        )
-    return path
+def read_json(path: Path) -> Any:
+    """Return the JSON of a file; raise ConfigError or BadPathError."""
+    try:
+        return parse_json(read(path))
+    except ValueError as error:
+        raise BadPathError(f"the file {path.name} is not JSON: {error}") from error

@@ -1,0 +1,429 @@
+"""Tests x variables x prompts x providers x repeats: the rows of a config."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.config.text import display_path
+from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.gates.case import RESERVED_ID, safe_id
+from pytest_llmdeploy.gates.promptfoo import prompts as prompts_module
+from pytest_llmdeploy.gates.promptfoo import providers as providers_module
+from pytest_llmdeploy.gates.promptfoo.config_file import Config
+from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
+from pytest_llmdeploy.gates.promptfoo.nunjucks import TemplateError, names, render
+from pytest_llmdeploy.gates.promptfoo.paths import BadPathError
+from pytest_llmdeploy.gates.promptfoo.prompts import Prompt, read_prompts
+from pytest_llmdeploy.gates.promptfoo.providers import (
+    ECHO,
+    PARAMETERS,
+    Provider,
+    read_provider,
+    read_providers,
+)
+from pytest_llmdeploy.gates.promptfoo.references import expand
+from pytest_llmdeploy.gates.promptfoo.row import Row, RowPrompt, RowProvider
+from pytest_llmdeploy.gates.promptfoo.tests import RawTest, read_tests
+from pytest_llmdeploy.gates.promptfoo.variables import (
+    NotSupportedError,
+    combinations,
+    fill,
+    final,
+    wrapped,
+)
+from pytest_llmdeploy.gates.promptfoo.yaml_dialect import parse_yaml
+from pytest_llmdeploy.gates.templates import message_problem
+from pytest_llmdeploy.gates.wording import quote
+from pytest_llmdeploy.ports import Message
+from pytest_llmdeploy.untrusted import one_line
+
+MOST_ROWS = 100_000
+"""Rows of one config."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A row, and how its answer is to be had."""
+
+    row: Row
+    problem: str | None = None
+    """Why it cannot be judged here."""
+    canned: str | None = None
+    """Its answer, where no model is asked."""
+    messages: Sequence[Message] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """What a config comes down to."""
+
+    rows: Sequence[Planned]
+    providers: Sequence[Provider]
+
+
+def read_matrix(config: Config, *, allow_code: bool, parameters: Mapping[str, Any]) -> Matrix:
+    """Return the rows of a config in the order in which promptfoo makes them.
+
+    `parameters` are those of the gate, which win over what requests have by default. Raises
+    ConfigError for what no run could begin with.
+    """
+    builder = _Builder(config, allow_code, parameters)
+    rows = [planned for test in read_tests(config) for planned in builder.rows(test)]
+    if not rows:
+        message = (
+            "the config makes no row: its tests, and the prompts and providers that they name, "
+            "leave nothing to ask"
+        )
+        raise ConfigError([Problem(display_path(config.path), 0, "", message)])
+    return Matrix(_unique(rows), builder.providers)
+
+
+class _Builder:
+    def __init__(self, config: Config, allow_code: bool, parameters: Mapping[str, Any]) -> None:
+        self.config = config
+        self._allow_code = allow_code
+        self._parameters = parameters
+        self._count = 0
+        self._number = 0
+        data = config.data
+        if data.get("redteam") or data.get("plugins") or data.get("strategies"):
+            raise config.problem(("redteam",), "red-team configs are not run: give tests")
+        self.prompts = self._read(("prompts",), lambda: read_prompts(
+            data.get("prompts") or ["{{prompt}}"], config.files))  # fmt: skip
+        self.providers = self._read(("providers",), lambda: read_providers(
+            data.get("providers") or [], config.files))  # fmt: skip
+        self._repeat = self._repeats(data)
+        self._stored = frozenset(_stored(data))
+        self._whole = self._problem_of_all(data)
+
+    def _read(self, place: tuple[str, ...], read: Any) -> Any:
+        try:
+            return read()
+        except BadPathError as error:
+            raise self.config.problem(place, str(error)) from error
+
+    @staticmethod
+    def _repeats(data: Mapping[str, Any]) -> int:
+        for section in ("commandLineOptions", "evaluateOptions"):
+            options = data.get(section)
+            if isinstance(options, Mapping) and options.get("repeat") is not None:
+                return _times(options["repeat"], 1)
+        return 1
+
+    @staticmethod
+    def _problem_of_all(data: Mapping[str, Any]) -> str | None:
+        if data.get("extensions"):
+            return "extensions of the config are code that changes its tests, which is not run"
+        return None
+
+    def rows(self, test: RawTest) -> Iterator[Planned]:
+        """Yield the rows of one test; raise ConfigError."""
+        self._number += 1
+        data, options = test.data, test.data["options"]
+        self._check_names(test)
+        own = self._own_provider(test)
+        expanded = options.get("disableVarExpansion") is not True
+        try:
+            sets = list(combinations(data["vars"], self.config.files)) if expanded else [
+                dict(data["vars"])
+            ]  # fmt: skip
+        except BadPathError as error:
+            raise _at(test, f"vars: {error}") from error
+        repeat = _times(options.get("repeat"), self._repeat)
+        for time in range(repeat):
+            for place, variables in enumerate(sets):
+                for provider in self.providers:
+                    if not _allowed(data.get("providers"), provider, providers_module.matches):
+                        continue
+                    for number, prompt in enumerate(self.prompts):
+                        if not _allowed(provider.prompts, prompt, prompts_module.matches):
+                            continue
+                        if not _allowed(data.get("prompts"), prompt, prompts_module.matches):
+                            continue
+                        self._count += 1
+                        if self._count > MOST_ROWS:
+                            raise _at(test, f"the config makes more than {MOST_ROWS} rows")
+                        name = self._name(
+                            test,
+                            f"v{place + 1}" if len(sets) > 1 else "",
+                            f"p{number + 1}" if len(self.prompts) > 1 else "",
+                            provider.name if len(self.providers) > 1 else "",
+                            f"r{time + 1}" if repeat > 1 else "",
+                        )
+                        yield self._planned(name, test, variables, prompt, (provider, own), time)
+
+    def _name(self, test: RawTest, *parts: str) -> str:
+        described = test.data.get("description")
+        first = str(described) if described else f"test-{self._number}"
+        name = safe_id("-".join([first, *filter(None, parts)])) or f"test-{self._number}"
+        return f"test-{name}" if name == RESERVED_ID else name
+
+    def _check_names(self, test: RawTest) -> None:
+        """Raise ConfigError for prompts and providers that a test names and nobody has."""
+        for key, known, matches in (
+            ("providers", self.providers, providers_module.matches),
+            ("prompts", self.prompts, prompts_module.matches),
+        ):
+            references = test.data.get(key)
+            if references is None:
+                continue
+            if not isinstance(references, list):
+                raise _at(test, f"{key} is a list of labels")
+            for reference in references:
+                if not any(matches(str(reference), one) for one in known):
+                    raise _at(test, f"{key}: there is none called '{reference}'")
+
+    def _own_provider(self, test: RawTest) -> Provider | None:
+        written = test.data.get("provider")
+        if not written:
+            return None
+        try:
+            return read_provider(written, self.config.files)
+        except BadPathError as error:
+            raise _at(test, f"provider: {error}") from error
+
+    def _planned(
+        self,
+        name: str,
+        test: RawTest,
+        variables: Mapping[str, Any],
+        prompt: Prompt,
+        providers: tuple[Provider, Provider | None],
+        time: int,
+    ) -> Planned:
+        provider, own = providers
+        asked = own or provider
+        data, options = test.data, test.data["options"]
+        raw = f"{options.get('prefix') or ''}{prompt.raw}{options.get('suffix') or ''}"
+        problem = self._whole or asked.problem or prompt.problem or self._unsupported(test)
+        seen: Mapping[str, Any] = dict(variables)
+        text = raw
+        try:
+            seen = final(variables, self.config.files)
+            if prompt.code and not problem:
+                raw = self._made(prompt, seen, provider)
+            if problem is None:
+                problem = self._unreadable(raw, seen, test)
+            step = f"test-{self._number - 1}-repeat-{time}"
+            extra = {"__evalStepId": step, "__repeatIndex": time}
+            text = fill(raw, {**seen, **extra}, self.config.environment.values)
+        except (BadPathError, ConfigError) as error:
+            raise (
+                error if isinstance(error, ConfigError) else _at(test, f"vars: {error}")
+            ) from error
+        except (NotSupportedError, TemplateError) as error:
+            problem = problem or f"the prompt cannot be filled in: {error}"
+        parameters = self._parameters_of(asked, prompt, options, seen)
+        row = Row(
+            id=name,
+            description=str(data.get("description") or ""),
+            vars=seen,
+            asserts=tuple(one for one in data["assert"] if isinstance(one, Mapping)),
+            threshold=data.get("threshold"),
+            options=options,
+            provider=RowProvider(
+                provider.id, provider.name, self._config_of(provider), provider.transform
+            ),
+            prompt=RowPrompt(raw, prompt.label, text, prompt.config),
+            test={**data, "vars": dict(variables)},
+            base=self.config.files.base,
+            root=self.config.files.root,
+            allow_code=self._allow_code,
+            repeat=time,
+            source=test.source,
+        )
+        planned = Planned(row, problem, parameters=parameters)
+        if output := data.get("providerOutput"):
+            return replace(planned, canned=output if isinstance(output, str) else stringify(output))
+        if asked.id == ECHO:
+            return replace(planned, canned=text)
+        if problem:
+            return planned
+        try:
+            return replace(planned, messages=messages_of(text))
+        except NotSupportedError as error:
+            return replace(planned, problem=str(error))
+
+    def _unsupported(self, test: RawTest) -> str | None:
+        """Say what of a test cannot be done here, whatever its prompt."""
+        options = test.data["options"]
+        if options.get("transformVars"):
+            return "transformVars is code that makes variables, which is not run here"
+        return None
+
+    def _unreadable(self, raw: str, variables: Mapping[str, Any], test: RawTest) -> str | None:
+        """Say what a prompt needs that no row has by itself: other rows, or secrets."""
+        texts = [raw, *(value for value in variables.values() if isinstance(value, str))]
+        used = names(wrapped(raw))
+        if "_conversation" in used or "_conversation" in raw:
+            if test.data["options"].get("disableConversationVar") is not True:
+                return "the prompt needs _conversation, the answers of earlier rows"
+        if needed := self._stored & used:
+            return f"the prompt needs '{min(needed)}', the stored answer of another row"
+        checks = json.dumps(test.data["assert"], default=str) if self._stored else ""
+        for name in self._stored:
+            if re.search(rf"\{{[{{%][^}}]*\b{re.escape(name)}\b", checks):
+                return f"an assertion needs '{name}', the stored answer of another row"
+        for text in texts:
+            if "env" in text and (name := self.config.environment.withheld(text)):
+                return (
+                    f"a template reads the variable {name} of this process: only those that the "
+                    "config itself names are filled in, and none that look like secrets"
+                )
+        return None
+
+    def _made(self, prompt: Prompt, variables: Mapping[str, Any], provider: Provider) -> str:
+        """Return what a prompt function makes of the variables."""
+        path, _, name = str(prompt.code).rpartition(":")
+        label = f"the prompt function {Path(path).name}:{name}"
+        if not self._allow_code:
+            raise NotSupportedError(f"{label} is code: set allow_code: true to run it")
+        context = {
+            "vars": dict(variables),
+            "provider": {"id": provider.id, "label": provider.label},
+            "config": dict(prompt.config),
+        }
+        try:
+            made = _function(Path(path), name)(context)
+        except Exception as error:
+            raise NotSupportedError(
+                f"{label} raised {type(error).__name__}: {one_line(str(error))}"
+            ) from error
+        if isinstance(made, Mapping) and "prompt" in made:
+            made = made["prompt"]
+        return made if isinstance(made, str) else stringify(made)
+
+    def _config_of(self, provider: Provider) -> Mapping[str, Any]:
+        try:
+            config = expand(provider.config, self.config.files)
+        except (BadPathError, ConfigError):
+            return provider.config
+        return config if isinstance(config, Mapping) else provider.config
+
+    def _parameters_of(
+        self,
+        provider: Provider,
+        prompt: Prompt,
+        options: Mapping[str, Any],
+        variables: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        own = {**prompt.config, **options}
+        config = {
+            **self._config_of(provider),
+            **{key: own[key] for key in PARAMETERS if key in own},
+        }
+        kept = replace(provider, config=config).parameters(self._parameters)
+        try:
+            return {key: _rendered(value, variables) for key, value in kept.items()}
+        except TemplateError:
+            return kept
+
+
+def messages_of(text: str) -> list[Message]:
+    """Return the messages that a rendered prompt is; raise NotSupportedError.
+
+    YAML that begins with ``- role:`` and JSON are messages; any other text is the user's.
+    """
+    stripped = text.strip()
+    value: Any
+    if stripped.startswith("- role:"):
+        try:
+            value = parse_yaml(text, "the prompt").data
+        except ConfigError as error:
+            reason = error.problems[0].message
+            raise NotSupportedError(f"the prompt is no valid YAML of messages: {reason}") from error
+    else:
+        try:
+            value = parse_json(text)
+        except ValueError as error:
+            if _looks_like_json(stripped):
+                raise NotSupportedError(
+                    f"the prompt looks like JSON and is none: {error}"
+                ) from error
+            return [{"role": "user", "content": text}]
+    if problem := message_problem(value):
+        raise NotSupportedError(f"the prompt is {quote(stripped, 60)}, no messages: {problem}")
+    return [dict(message) for message in value]
+
+
+def _looks_like_json(text: str) -> bool:
+    if text.startswith("{") and text.endswith("}"):
+        return True
+    inside = text[1:].lstrip()
+    begins = re.match(r"[\"{\[\d-]|true|false|null", inside) is not None or inside == ""
+    return text.startswith("[") and text.endswith("]") and begins
+
+
+def _rendered(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        return render(value, variables)
+    if isinstance(value, list):
+        return [_rendered(one, variables) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _rendered(one, variables) for key, one in value.items()}
+    return value
+
+
+def _function(path: Path, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"llmdeploy_promptfoo_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path.name} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def _allowed(references: Any, one: Any, matches: Any) -> bool:
+    if not isinstance(references, list | tuple):
+        return True
+    return any(matches(str(reference), one) for reference in references)
+
+
+def _times(value: Any, otherwise: int) -> int:
+    whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_ROWS
+    return value if whole else otherwise
+
+
+def _stored(value: Any) -> Iterator[str]:
+    """Yield the names under which answers are kept for other rows."""
+    if isinstance(value, Mapping):
+        options = value.get("options")
+        if isinstance(options, Mapping) and isinstance(options.get("storeOutputAs"), str):
+            yield options["storeOutputAs"]
+        for key in ("tests", "defaultTest", "scenarios", "config"):
+            yield from _stored(value.get(key))
+    elif isinstance(value, list):
+        for one in value:
+            yield from _stored(one)
+
+
+def _at(test: RawTest, message: str) -> ConfigError:
+    file, _, line = test.source.rpartition(":")
+    return ConfigError([Problem(file, int(line), "", message)])
+
+
+def _unique(rows: Sequence[Planned]) -> list[Planned]:
+    """Return the rows with names of their own: a name that comes again gets its number."""
+    taken = Counter(planned.row.id for planned in rows)
+    used: set[str] = set()
+    again: Counter[str] = Counter()
+    result: list[Planned] = []
+    for planned in rows:
+        name = planned.row.id
+        if taken[name] > 1:
+            again[name] += 1
+            if again[name] > 1:
+                name = f"{name}-{again[name]}"
+        while name in used or (name != planned.row.id and name in taken):
+            name = f"{name}+"
+        used.add(name)
+        result.append(replace(planned, row=replace(planned.row, id=name)))
+    return result
