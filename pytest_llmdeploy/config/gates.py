@@ -86,7 +86,7 @@ class TagGate(Section):
     min_pass_rate: Share = 1.0
     """Weighted share of these cases that must pass."""
     rule: Rule | None = None
-    """The rule for these cases; left out: chosen by their number, as for the gate."""
+    """The rule for these cases; left out: that of the gate's decision, else by their number."""
 
 
 class BaselineConfig(Section):

@@ -57,11 +57,11 @@ def _cluster_problems(
     ]
     if not without:
         return []
-    known = sorted({key for case in cases.values() for key in case.vars})
     first = f"case '{without[0].id}' ({without[0].source})"
     others = f" and {len(without) - 1} more" if len(without) > 1 else ""
+    near = suggestion(variable, without[0].vars)
     have = "has" if len(without) == 1 else "have"
-    message = f"{first}{others} {have} no variable '{variable}'{suggestion(variable, known)}"
+    message = f"{first}{others} {have} no variable '{variable}'{near}"
     return [_problem(name, ("decision", "cluster_by"), where, message)]
 
 

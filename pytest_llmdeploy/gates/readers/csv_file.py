@@ -23,6 +23,7 @@ _KEYS: Mapping[str, Callable[[str], Any]] = {
     "__weight": float,
     "__threshold": float,
     "__repeats": int,
+    "__k_of_n": int,
 }
 _EXPECTED = re.compile(r"__expected[1-9]?[0-9]*")
 

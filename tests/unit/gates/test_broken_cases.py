@@ -112,6 +112,21 @@ BROKEN: list[tuple[str, bytes, list[str]]] = [
     ),
     (
         "c.jsonl",
+        (
+            b'{"assert": ["equals: x"], "repeats": 2, "k_of_n": 3}\n'
+            b'{"assert": ["equals: x"], "k_of_n": 2}\n'
+            b'{"assert": ["equals: x"], "k_of_n": 0}\n'
+            b'{"assert": ["equals: x"], "k_of_n": true}'
+        ),
+        [
+            ("c.jsonl:1: k_of_n: 3 of 2 answers can never pass: ask more often (repeats)"),
+            ("c.jsonl:2: k_of_n: 2 of 1 answers can never pass: ask more often (repeats)"),
+            ("c.jsonl:3: k_of_n: must be at least 1, got 0"),
+            ("c.jsonl:4: k_of_n: expected a whole number, got true"),
+        ],
+    ),
+    (
+        "c.jsonl",
         (b'{"assert": ["equals: x"], "id": "::", "prompt": {"file": "x"}}'),
         [
             ("c.jsonl:1: id: '::' has nothing that can name a test"),

@@ -23,6 +23,7 @@ FRANCE = {
     "weight": 2.0,
     "threshold": 0.5,
     "repeats": 3,
+    "k_of_n": 2,
 }
 YAML = """
 cases:
@@ -35,10 +36,11 @@ cases:
   weight: 2
   threshold: 0.5
   repeats: 3
+  k_of_n: 2
 """
 CSV = (
-    "__id,country,__prompt,__expected,__tags,__weight,__threshold,__repeats\n"
-    'france,France,Name it.,icontains: Paris,"eu, capital",2,0.5,3\n'
+    "__id,country,__prompt,__expected,__tags,__weight,__threshold,__repeats,__k_of_n\n"
+    'france,France,Name it.,icontains: Paris,"eu, capital",2,0.5,3,2\n'
 )
 
 
@@ -68,7 +70,7 @@ def test_formats_agree(
     (case,) = load(tmp_path, cases=name)
     assert (case.id, case.vars, case.prompt) == ("france", {"country": "France"}, "Name it.")
     assert (case.tags, case.weight, case.threshold) == (("eu", "capital"), 2.0, 0.5)
-    assert case.repeats == 3
+    assert (case.repeats, case.k_of_n) == (3, 2)
     assert case.source == f"{name}:{lines[0]}"
     (spec,) = case.assertions
     assert (spec.type, spec.value, spec.source) == ("icontains", "Paris", f"{name}:{lines[1]}")

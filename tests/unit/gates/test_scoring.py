@@ -121,6 +121,91 @@ def test_cases(
     assert judge_case(samples, threshold) == expected
 
 
+@pytest.mark.parametrize(
+    ("samples", "threshold", "k", "expected"),
+    [
+        (
+            [GOOD, GOOD, BAD],
+            None,
+            2,
+            CaseVerdict(Verdict.PASS, 0.75, "2 of 3 answers passed, 2 must; equals: no"),
+        ),
+        (
+            [GOOD, BAD, BAD],
+            None,
+            2,
+            CaseVerdict(Verdict.FAIL, 0.5, "1 of 3 answers passed, 2 must; equals: no"),
+        ),
+        ([GOOD, GOOD], None, 1, CaseVerdict(Verdict.PASS, 1.0, "2 of 2 answers passed, 1 must")),
+        # The threshold is each answer's own then; the mean of all scores decides nothing.
+        (
+            [GOOD, GOOD, BAD],
+            0.9,
+            2,
+            CaseVerdict(Verdict.PASS, 0.75, "2 of 3 answers passed, 2 must; equals: no"),
+        ),
+        (
+            [GOOD, TIMEOUT, GOOD],
+            None,
+            2,
+            CaseVerdict(
+                Verdict.PASS,
+                1.0,
+                "2 of 2 answers passed, 2 must, whatever the 1 unmeasured would have been",
+            ),
+        ),
+        (
+            [BAD, TIMEOUT, BAD],
+            None,
+            2,
+            CaseVerdict(
+                Verdict.FAIL,
+                0.25,
+                "0 of 2 answers passed, 2 must, whatever the 1 unmeasured would have been;"
+                " equals: no",
+            ),
+        ),
+        (
+            [GOOD, TIMEOUT, BAD],
+            None,
+            2,
+            CaseVerdict(
+                Verdict.ERROR, None, "1 of 3 answers were not measured: no answer within 60 s"
+            ),
+        ),
+        (
+            [TIMEOUT],
+            None,
+            1,
+            CaseVerdict(Verdict.ERROR, None, "no answer within 60 s"),
+        ),
+        ([GOOD], None, 1, CaseVerdict(Verdict.PASS, 1.0, "all well")),
+    ],
+)
+def test_k_of_n(
+    samples: list[SampleScore | NotMeasuredError],
+    threshold: float | None,
+    k: int,
+    expected: CaseVerdict,
+) -> None:
+    assert judge_case(samples, threshold, k) == expected
+
+
+@given(st.lists(st.sampled_from([GOOD, BAD, TIMEOUT]), min_size=1, max_size=7), st.integers(1, 7))
+def test_k_of_n_is_decided_only_where_the_unmeasured_could_not_change_it(
+    samples: list[SampleScore | NotMeasuredError], k: int
+) -> None:
+    verdict = judge_case(samples, None, k).verdict
+    settled = {
+        judge_case([instead if each is TIMEOUT else each for each in samples], None, k).verdict
+        for instead in (GOOD, BAD)
+    }
+    if all(each is TIMEOUT for each in samples):
+        assert verdict is Verdict.ERROR
+    else:
+        assert {verdict} == (settled if len(settled) == 1 else {Verdict.ERROR})
+
+
 OUTCOMES = st.lists(
     st.tuples(st.booleans(), st.floats(min_value=0.01, max_value=100)), min_size=1, max_size=8
 )

@@ -138,6 +138,16 @@ def test_what_could_not_be_told_apart_by_all_the_rest_is_settled() -> None:
     assert standing.verdict().verdict is U
 
 
+def test_passes_that_assert_nothing_wait_for_one_that_does() -> None:
+    given = [*cases(9, "v", vacuous="no assertion"), case("real")]
+    standing = decision(given, min_pass_rate=0.5).standing()
+    for each in given[:-1]:
+        standing.add(each.id, result(P, True))
+    assert not standing.settled  # should it fail, nothing was asserted: ERROR
+    standing.add("real", result(F, False))
+    assert standing.verdict().verdict is E
+
+
 def test_ten_thousand_cases_are_followed_in_seconds() -> None:
     given = [
         case(f"c{n}", tags=("a",) if n % 2 else ("b",), weight=1.0 + n % 3) for n in range(10_000)
