@@ -190,7 +190,7 @@ def test_rules_with_bounds(
 
 
 def test_the_numbers_of_a_rule_with_bounds() -> None:
-    detail = judge(cases(100), [P] * 95 + [F] * 5, min_pass_rate=0.9).detail
+    detail = dict(judge(cases(100), [P] * 95 + [F] * 5, min_pass_rate=0.9).detail)
     assert detail.pop("lower") == pytest.approx(0.901, abs=5e-4)
     assert detail.pop("upper") == pytest.approx(0.975, abs=5e-4)
     assert detail.pop("p_value") == pytest.approx(0.952, abs=5e-4)

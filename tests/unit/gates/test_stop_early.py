@@ -71,7 +71,8 @@ def test_the_verdict_is_that_of_all_cases(
     for place in broken:
         results[place] = data.draw(st.sampled_from([result(E, None), left_out()]))
     made = decision(given, **config)
-    standing, early, seen = made.standing(), None, {}
+    standing, early = made.standing(), None
+    seen: dict[str, Result] = {}
     for number, place in enumerate(order):
         if standing.settled:
             early = made.judge(seen)

@@ -35,7 +35,8 @@ def counts(draw: st.DrawFn, most: int = 20_000) -> tuple[int, int]:
 @given(counts(), CONFIDENCES)
 def test_bounds_are_those_of_statsmodels_and_scipy(of: tuple[int, int], sure: float) -> None:
     x, n = of
-    for rule, method in (("wilson", "wilson"), ("exact", "beta")):
+    methods: tuple[tuple[Rule, str], ...] = (("wilson", "wilson"), ("exact", "beta"))
+    for rule, method in methods:
         expected = proportion_confint(x, n, alpha=2 * (1 - sure), method=method)
         expected = [0.0 if x == 0 else expected[0], 1.0 if x == n else expected[1]]
         assert bounds(rule, x / n, n, sure) == pytest.approx(expected, rel=1e-7, abs=1e-9)
