@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,15 @@ class GateVerdict:
     """No result that is still missing could change the verdict."""
     detail: Mapping[str, Any] = field(default_factory=dict)
     """The numbers of all cases, as builtins."""
+    remarks: tuple[str, ...] = ()
+    """What a reader has to know besides; at the end of the reason."""
+
+    def beside(self, finding: Finding) -> GateVerdict:
+        """Return the verdict with one more finding, such as that of a baseline."""
+        findings = (*self.findings, finding)
+        verdict, reason = combine(findings)
+        text = "; ".join([reason, *self.remarks])
+        return replace(self, verdict=verdict, reason=text, findings=findings)
 
 
 @dataclass(frozen=True)
@@ -211,12 +220,14 @@ class Standing:
             for name, count in self._must_pass.items()
         ]
         verdict, reason = combine(findings)
+        remarks = self._remarks(findings[0])
         return GateVerdict(
             verdict=verdict,
-            reason="; ".join([reason, *self._remarks(findings[0])]),
+            reason="; ".join([reason, *remarks]),
             findings=tuple(findings),
             settled=self.settled,
             detail=self._detail(findings[0]),
+            remarks=tuple(remarks),
         )
 
     def _asked(self, instead: Verdict | None) -> list[tuple[RateRule, Rate]]:

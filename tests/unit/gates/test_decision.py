@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmdeploy.gates.findings import Finding
 from pytest_llmdeploy.verdicts import Verdict
 from tests.unit.gates.deciding import (
     E,
@@ -424,6 +425,16 @@ def test_fail_outranks_error_and_all_that_is_wrong_is_told() -> None:
         "must_pass safety: 1 of 2 cases failed: leak0;"
         " 1 of 10 cases could not be measured: error rate 0.10 > max_error_rate 0.00"
     )
+
+
+def test_a_further_finding_is_judged_with_the_others() -> None:
+    given = [*cases(3), case("v", vacuous=VACUOUS)]
+    judged = judge(given, [P] * 4).beside(Finding("baseline", F, "one case regressed"))
+    assert judged.verdict is F
+    assert judged.reason == (
+        "baseline: one case regressed; 1 of 4 rows passes whatever the answer (no assertion: 1)"
+    )
+    assert [each.name for each in judged.findings] == ["pass rate", "baseline"]
 
 
 def test_a_result_of_no_case_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Stopping early never changes a verdict: the property that makes it free."""
+"""What more results could do to a verdict: the properties that make stopping early free."""
 
 from __future__ import annotations
 
@@ -87,6 +87,45 @@ def test_the_verdict_is_that_of_all_cases(
     full = made.judge({each.id: outcome for each, outcome in zip(given, results, strict=True)})
     assert early.verdict is full.verdict
     assert early.detail["not_asked"] - full.detail.get("not_asked", 0) == len(rest)
+
+
+GOODNESS = {F: 0, E: 0, U: 1, P: 2}
+
+
+@settings(max_examples=60, deadline=None)
+@given(suites(), st.data())
+def test_turning_a_fail_into_a_pass_never_makes_it_worse(
+    suite: tuple[list[Case], dict[str, Any], list[Result]], data: st.DataObject
+) -> None:
+    given, config, results = suite
+    made = decision(given, **config)
+    before = made.judge({each.id: got for each, got in zip(given, results, strict=True)})
+    turned = data.draw(st.integers(0, len(given) - 1))
+    results[turned] = result(P, True, True, True)
+    after = made.judge({each.id: got for each, got in zip(given, results, strict=True)})
+    assert GOODNESS[after.verdict] >= GOODNESS[before.verdict] or after.verdict is E
+    for old, new in zip(before.findings, after.findings, strict=True):
+        # ERROR is where nothing was asserted, so that it is about all cases or none.
+        assert E in (old.verdict, new.verdict) or GOODNESS[new.verdict] >= GOODNESS[old.verdict]
+
+
+@settings(max_examples=60, deadline=None)
+@given(suites(), st.data())
+def test_the_unmeasured_could_not_turn_a_verdict(
+    suite: tuple[list[Case], dict[str, Any], list[Result]], data: st.DataObject
+) -> None:
+    given, config, results = suite
+    made = decision(given, **{**config, "max_error_rate": 1.0})
+    broken = data.draw(st.sets(st.sampled_from(range(len(given))), min_size=1, max_size=4))
+    verdicts = []
+    for instead in (result(E, None), result(P, *[True] * 3), result(F, *[False] * 3)):
+        for place in broken:
+            results[place] = instead
+        outcomes = {each.id: got for each, got in zip(given, results, strict=True)}
+        verdicts.append(made.judge(outcomes).verdict)
+    if verdicts[0] in (P, F):
+        assert verdicts[1] is verdicts[0]
+        assert verdicts[2] is verdicts[0]
 
 
 @given(st.integers(1, 60), st.integers(0, 60), RATES)

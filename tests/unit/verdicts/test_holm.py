@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from pytest_llmdeploy.verdicts.holm import adjusted
 
 
+@settings(max_examples=25, deadline=None)  # statsmodels takes 50 ms
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_the_corrected_values_are_those_of_statsmodels(p_values: list[float]) -> None:
     expected = multipletests(p_values, method="holm")[1]

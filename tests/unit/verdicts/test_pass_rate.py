@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
-from pytest_llmdeploy.verdicts import Verdict
+from pytest_llmdeploy.verdicts import Verdict, holm
+from pytest_llmdeploy.verdicts.clusters import worth
 from pytest_llmdeploy.verdicts.pass_rate import (
     AnyRule,
     Rate,
@@ -127,12 +128,12 @@ def test_fails_are_corrected_for_their_number(
     alone = [judge_rates([each])[0] for each in several]
     with_bounds = [place for place, (rule, _) in enumerate(several) if rule.rule != "point"]
     uncorrected = [corrected_chances([several[place]])[0] for place in with_bounds]
-    kept = multipletests(uncorrected, alpha=1 - 0.95, method="holm")[0] if with_bounds else []
+    corrected = holm.adjusted([chance for chance in uncorrected if chance is not None])
     for place, (verdict, single) in enumerate(zip(verdicts, alone, strict=True)):
         if place not in with_bounds or single is not F:
             assert verdict is single  # neither a PASS nor the point rule is ever corrected
         else:
-            assert verdict is (F if kept[with_bounds.index(place)] else U)
+            assert verdict is (F if corrected[with_bounds.index(place)] < 1 - 0.95 else U)
 
 
 def test_two_fails_near_the_edge_stand_together_only_if_both_are_clear() -> None:
@@ -179,3 +180,31 @@ def test_few_clusters_show_little_however_alike_their_cases_are(rule: AnyRule) -
     assert judge_rates([(question, many)]) == [P]
     lower, _ = rate_bounds(question, few)
     assert lower < 0.9 < rate_bounds(question, many).lower
+
+
+@pytest.mark.parametrize("limit", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("n", [20, 33, 59, 100])
+def test_at_the_limit_exact_is_wrong_at_most_as_often_as_it_says(n: int, limit: float) -> None:
+    chances = stats.binom.pmf(range(n + 1), n, limit)
+    verdicts = [judge("exact", x, n, limit) for x in range(n + 1)]
+    for wrong in (P, F):
+        assert sum(c for c, v in zip(chances, verdicts, strict=True) if v is wrong) <= 0.05
+
+
+def test_cases_of_one_cluster_do_not_pass_by_luck_as_if_they_were_independent() -> None:
+    # 20 clusters of 10 with a correlation of 0.4, the true rate at the limit. At most 5.5 % may
+    # pass: above 40 of 300 with a probability below 1e-6. The seed is fixed besides.
+    chance = np.random.default_rng(7)
+    question = RateRule("wilson", exact(0.9), 0.95)
+    labels = [cluster for cluster in range(20) for _ in range(10)]
+    alone = clusters = 0
+    for _ in range(300):
+        passed = chance.binomial(10, chance.beta(1.35, 0.15, size=20))
+        values = [float(place < k) for k in passed for place in range(10)]
+        mean = Fraction(int(sum(values)), 200)
+        got = worth(values, [1.0] * 200, labels, 0.95)
+        rates = Rate(mean, mean, 200, 200), Rate(mean, mean, got.size, got.size, got.clusters)
+        verdicts = [judge_rates([(question, rate)])[0] for rate in rates]
+        alone += verdicts[0] is P
+        clusters += verdicts[1] is P
+    assert clusters <= 40 < alone
