@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from pytest_llmdeploy.verdicts import Verdict
 if TYPE_CHECKING:
     from pytest_llmdeploy.assembly import Assembly
     from pytest_llmdeploy.config.loader import LoadedConfig
+    from pytest_llmdeploy.redaction import Redactor
 
 
 def attach_verdict(
@@ -74,7 +76,12 @@ def _event(
         reason, stage, name = measured.reason, item.stage, item.title
         verdict = measured.verdict
         # Keys are ours; what stands below them can come from a service.
-        detail = {key: assembly.redact.deep(value) for key, value in measured.detail.items()}
+        detail = {
+            key: [_finding(each, assembly.redact) for each in value]
+            if key == "findings"
+            else assembly.redact.deep(value)
+            for key, value in measured.detail.items()
+        }
         loaded: LoadedConfig | None = item.loaded
         gate, judges = item.gate, item.judges_gate
     else:
@@ -103,6 +110,13 @@ def _event(
         scripted=bool(service and service.scripted),
         detail=detail,
     )
+
+
+def _finding(finding: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
+    """Redact a gate's finding: its keys and its verdict are ours too."""
+    return {
+        key: value if key == "verdict" else redact.deep(value) for key, value in finding.items()
+    }
 
 
 _FIXTURES = frozenset({"llm_env", "llm_service", "llm_client", "llm_load", "gate"})
