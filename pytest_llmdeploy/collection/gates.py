@@ -17,10 +17,13 @@ from pytest_llmdeploy.errors import (
     NotMeasuredError,
 )
 from pytest_llmdeploy.events import Measurement
+from pytest_llmdeploy.gates.baseline import Compared, differences
 from pytest_llmdeploy.gates.case import RESERVED_ID, Case
 from pytest_llmdeploy.gates.counting import NOT_ASKED, vacuous_reasons
 from pytest_llmdeploy.gates.decision import Decision
 from pytest_llmdeploy.gates.decision_checks import check_decision, hopeless
+from pytest_llmdeploy.gates.findings import Finding
+from pytest_llmdeploy.gates.summary import summarize
 from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -128,10 +131,16 @@ def measure_gate(plan: GatePlan) -> Measurement:
     judged = decision.judge(results)
     if len(results) < len(suite.cases) and not (plan.config.decision.stop_early and judged.settled):
         raise NotMeasuredError(f"{len(results)} results for {len(suite.cases)} cases")
+    compared = plan.compared(results)
+    if compared is not None:
+        judged = judged.beside(Finding("baseline", compared.verdict, compared.reason))
     detail = {
         **judged.detail,
         "findings": [finding.record() for finding in judged.findings],
+        **summarize(results),
     }
+    if compared is not None:
+        detail["baseline"] = dict(compared.detail)
     if warnings := hopeless(decision):
         detail["warnings"] = warnings
     if suite.imported is not None:
@@ -143,7 +152,9 @@ def measure_gate(plan: GatePlan) -> Measurement:
         and results[case_id]["verdict"] != Verdict.PASS
         and not results[case_id].get(NOT_ASKED)
     }
-    told = partial(explain_gate, suite, missed) if missed or suite.imported else None
+    told = None
+    if missed or suite.imported or compared:
+        told = partial(explain_gate, suite, missed, compared)
     return Measurement(judged.verdict, judged.reason, detail, told)
 
 
@@ -159,13 +170,17 @@ def imported_detail(suite: Suite) -> dict[str, Any]:
     }
 
 
-def explain_gate(suite: Suite, missed: Mapping[str, Result]) -> str:
-    """Return what could not be taken over from another tool's file, and what did not pass."""
+def explain_gate(
+    suite: Suite, missed: Mapping[str, Result], compared: Compared | None = None
+) -> str:
+    """Return what could not be taken over from another tool, what did not pass, what changed."""
     lines = []
     if suite.imported is not None:
         lines.append(compatibility(imported_detail(suite)))
     if missed:
         lines.append(list_missed(missed))
+    if compared is not None and (told := differences(compared)):
+        lines.append(told)
     return "\n".join(lines)
 
 
