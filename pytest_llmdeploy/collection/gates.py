@@ -131,7 +131,11 @@ def measure_gate(plan: GatePlan) -> Measurement:
     judged = decision.judge(results)
     if len(results) < len(suite.cases) and not (plan.config.decision.stop_early and judged.settled):
         raise NotMeasuredError(f"{len(results)} results for {len(suite.cases)} cases")
-    compared = plan.compared(results)
+    compared = None
+    try:
+        compared = plan.compared(results)
+    except NotMeasuredError as error:  # what the gate found out by itself is told all the same
+        judged = judged.beside(Finding("baseline", Verdict.ERROR, str(error)))
     if compared is not None:
         judged = judged.beside(Finding("baseline", compared.verdict, compared.reason))
     detail = {

@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
+from pytest_llmdeploy.gates.assertions import Grading
 from pytest_llmdeploy.gates.case import Case
+from pytest_llmdeploy.gates.grading import LoopGrading, Unrecorded
 from pytest_llmdeploy.gates.identity import case_hash
 from pytest_llmdeploy.gates.record import redacted, surprise
 from pytest_llmdeploy.gates.store import CaseStore, Result
@@ -194,13 +196,19 @@ class GateEngine:
         suite = state.suite
         share = max(1, math.ceil(suite.concurrency / self._workers))
         model = suite.clients.model()
+        judge = suite.clients.judge
+        grading = LoopGrading(
+            suite.judging,
+            None if judge is None else lambda: Unrecorded(judge()),
+            suite.clients.embedder,
+        )
         slots = asyncio.Semaphore(share)
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
                 free = 0 if self._closing else share - len(running)
                 for case_id in self._writing.claim(suite.key, free) if free else ():
-                    ask = self._settle(state, suite.cases[case_id], model, slots)
+                    ask = self._settle(state, suite.cases[case_id], model, grading, slots)
                     running.add(asyncio.create_task(ask))
                 state.progress.in_flight = len(running)
                 if not running:
@@ -212,20 +220,29 @@ class GateEngine:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+            await grading.aclose()
             await model.aclose()
 
     async def _settle(
-        self, state: _State, case: Case, model: Model, slots: asyncio.Semaphore
+        self,
+        state: _State,
+        case: Case,
+        model: Model,
+        grading: Grading,
+        slots: asyncio.Semaphore,
     ) -> None:
         """Ask one case as often as it wants, judge it and keep the result."""
         suite = state.suite
         try:
             messages = suite.messages(case)
             samples = await asyncio.gather(
-                *(self._sample(state, case, messages, model, slots) for _ in range(case.repeats))
+                *(
+                    self._sample(state, case, messages, model, grading, slots)
+                    for _ in range(case.repeats)
+                )
             )
             judged = judge_samples(case, samples)
-            judged["hash"] = case_hash(case, messages, suite.parameters)
+            judged["hash"] = case_hash(case)
             judged["messages"] = [dict(message) for message in messages]
             result = redacted(judged, suite.redact)
             self._writing.finish(suite.key, case.id, result)
@@ -246,13 +263,14 @@ class GateEngine:
         case: Case,
         messages: Sequence[Message],
         model: Model,
+        grading: Grading,
         slots: asyncio.Semaphore,
     ) -> Sample:
         suite = state.suite
         if case.problem is not None:
             return unanswered(case.problem)
         if case.canned is not None:
-            return await suite.sample(case, messages, _canned(case.canned), None)
+            return await suite.sample(case, messages, _canned(case.canned), grading)
         async with slots:
             if state.broken:
                 return unanswered(state.broken)
@@ -263,7 +281,7 @@ class GateEngine:
                 state.note_failure(error)
                 return unanswered(str(error))
             state.answered += 1
-        return await suite.sample(case, messages, answer, None)
+        return await suite.sample(case, messages, answer, grading)
 
 
 def _canned(text: str) -> Answer:

@@ -1,32 +1,27 @@
-"""What makes two cases the same question with the same answer key: a hash of both."""
+"""What makes two cases the same question with the same demands: a hash of both."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llmdeploy.gates.assertions import AssertionSet, AssertionSpec
 from pytest_llmdeploy.gates.case import Case
-from pytest_llmdeploy.ports import Message
 
 
-def case_hash(
-    case: Case, messages: Sequence[Message], parameters: Mapping[str, Any], judged_by: str = ""
-) -> str:
-    """Return a hash of what is asked and of what the answer must be, 16 hex digits.
+def case_hash(case: Case) -> str:
+    """Return a hash of what a case asks of whatever answers, and demands of it, 16 hex digits.
 
-    Neither the case's name nor its place counts. `judged_by` tells judges apart, where one is
-    asked.
+    The suite's prompt, its parameters and the model are not in it: they are what a change may try
+    out. Neither are the case's name, tags, weight and place.
     """
     content = {
-        "messages": [dict(message) for message in messages],
-        "parameters": {**parameters, **case.parameters},
+        "vars": case.vars,
+        "prompt": case.prompt,
         "canned": case.canned,
         "assertions": [_described(spec) for spec in case.assertions],
         "judgement": case.judgement,
-        "judged_by": judged_by,
         "threshold": case.threshold,
         "repeats": case.repeats,
         "k_of_n": case.k_of_n,

@@ -92,8 +92,10 @@ def _stages(result: RunResult) -> Table:
         if gates:
             for gate in gates:
                 name = f"gate {gate_name(gate)}"
-                table.add_row(Text(name), _verdict(gate), Text(_first_line(gate)))
-                for finding in _findings(gate):
+                findings = _findings(gate)
+                reason = "" if findings else _first_line(gate)  # they say it one by one
+                table.add_row(Text(name), _verdict(gate), Text(reason))
+                for finding in findings:
                     table.add_row(
                         Text(f"  {finding['name']}"),
                         _verdict(finding),
