@@ -69,6 +69,12 @@ class Group:
         return sum((_weight(case.weight) for case in self.cases.values()), Fraction())
 
     @cached_property
+    def vacuous_weight(self) -> Fraction:
+        """The weight of those that pass whatever the answer."""
+        vacuous = (case for case in self.cases.values() if case.vacuous is not None)
+        return sum((_weight(case.weight) for case in vacuous), Fraction())
+
+    @cached_property
     def size(self) -> float:
         """How many cases of one weight they are worth."""
         return effective_number(case.weight for case in self.cases.values())
@@ -133,7 +139,9 @@ class Count:
     """Weighted sum of the measured cases' values."""
     measured_weight: Fraction = Fraction()
     open_weight: Fraction = Fraction()
-    """Of the cases without a result."""
+    """Of the cases without a result that could fail."""
+    granted_weight: Fraction = Fraction()
+    """Of the cases without a result that pass whatever the answer: they count as passed."""
     values: dict[str, Fraction | None] = field(default_factory=dict)
     """By case, where clusters need them; None: not measured."""
     failing: list[str] = field(default_factory=list)
@@ -141,7 +149,8 @@ class Count:
 
     def __post_init__(self) -> None:
         self.open_asserting = self.group.asserting
-        self.open_weight = self.group.weight
+        self.granted_weight = self.group.vacuous_weight
+        self.open_weight = self.group.weight - self.granted_weight
 
     @property
     def total(self) -> int:
@@ -161,8 +170,11 @@ class Count:
     def add(self, case: Case, outcome: Outcome) -> None:
         """Count one result, of a case that had none."""
         weight = _weight(case.weight)
-        self.open_weight -= weight
-        self.open_asserting -= case.vacuous is None
+        if case.vacuous is None:
+            self.open_weight -= weight
+            self.open_asserting -= 1
+        else:
+            self.granted_weight -= weight
         if self.group.clusters is not None:
             self.values[case.id] = outcome.value
         if outcome.value is None:
@@ -188,12 +200,15 @@ class Count:
     def rate(self, rule: RateRule, instead: Verdict | None = None) -> Rate:
         """Return what is known of the rate, with PASS or FAIL `instead` of cases without a result.
 
-        Without `instead` they are unknown, as are those that could not be measured.
+        Without `instead` they are unknown, as are those that could not be measured. Those that pass
+        whatever the answer pass, asked or not.
         """
         group = self.group
         if not group.cases:
             return Rate(Fraction(0), Fraction(1), 0.0, 0.0)
-        least = self.value + (self.open_weight if instead is Verdict.PASS else 0)
+        least = self.value + self.granted_weight
+        if instead is Verdict.PASS:
+            least += self.open_weight
         most = self.value + group.weight - self.measured_weight
         if instead is Verdict.FAIL:
             most -= self.open_weight
@@ -210,6 +225,8 @@ class Count:
             value = self.values.get(key)
             if value is None:
                 without = unknown if key in self.values else instead or unknown
+                if key not in self.values and self.group.cases[key].vacuous is not None:
+                    without = Verdict.PASS
                 value = Fraction(without is Verdict.PASS)
             values.append(float(value))
         weights = [case.weight for case in self.group.cases.values()]

@@ -158,9 +158,9 @@ class Standing:
     def settled(self) -> bool:
         """Whether the verdict is the same whatever becomes of the cases without a result.
 
-        That is, if all of them failed or all of them passed: verdicts lie in between for all else,
-        as no rule ever punishes a pass. That they could not be measured is left out of account:
-        a request that is not sent does not break.
+        That is, if all of them that can fail did, or all of them passed: verdicts lie in between
+        for all else, as nothing ever punishes a pass. That they could not be measured is left out
+        of account: a request that is not sent does not break.
         """
         return worst(self._verdicts(Verdict.FAIL)) is worst(self._verdicts(Verdict.PASS))
 
@@ -268,8 +268,8 @@ def _asserted(count: Count, instead: Verdict | None) -> int:
 
 def _none_failed(count: Count, instead: Verdict | None) -> Verdict:
     """Return the verdict of cases of which none may fail."""
-    if count.failed or (count.open and instead is Verdict.FAIL):
+    if count.failed or (count.open_asserting and instead is Verdict.FAIL):
         return Verdict.FAIL
-    if count.errors or count.left_out or (count.open and instead is None):
+    if count.errors or count.left_out or (count.open_asserting and instead is None):
         return Verdict.INCONCLUSIVE
     return Verdict.PASS if _asserted(count, instead) else Verdict.ERROR

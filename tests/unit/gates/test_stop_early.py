@@ -188,6 +188,23 @@ def test_passes_that_assert_nothing_wait_for_one_that_does() -> None:
     assert standing.verdict().verdict is E
 
 
+def test_rows_that_cannot_fail_are_not_imagined_to() -> None:
+    # As if all rest failed, the tag shows nothing, and as if all passed, it passes; but if the one
+    # that can fail does, what passes has asserted nothing: an ERROR in between.
+    tagged = [*cases(5, "v", tags=("a",), vacuous="no assertion"), case("real", tags=("a",))]
+    measured = cases(20)
+    tags = {"a": {"min_pass_rate": 0.02, "rule": "exact"}}
+    made = decision([*measured, *tagged], min_pass_rate=0.5, tags=tags)
+    standing = made.standing()
+    for number, each in enumerate(measured):
+        standing.add(each.id, result(P, True) if number % 2 else result(F, False))
+    assert standing.verdict().verdict is U
+    assert not standing.settled
+    standing.add("real", result(F, False))
+    assert standing.settled
+    assert standing.verdict().verdict is E
+
+
 def test_ten_thousand_cases_are_followed_in_seconds() -> None:
     given = [
         case(f"c{n}", tags=("a",) if n % 2 else ("b",), weight=1.0 + n % 3) for n in range(10_000)
