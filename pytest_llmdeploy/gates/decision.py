@@ -183,10 +183,11 @@ class Standing:
         if whole and error_share(count) > exact(self._decision.config.max_error_rate):
             return Verdict.ERROR
         if verdict is Verdict.PASS:
-            if not _asserted(count, instead):
-                return Verdict.ERROR
             if count.left_out:
                 return Verdict.INCONCLUSIVE
+            if not _asserted(count, instead):
+                unknown = instead is None and count.open_asserting
+                return Verdict.INCONCLUSIVE if unknown else Verdict.ERROR
         return verdict
 
     def verdict(self) -> GateVerdict:
@@ -244,7 +245,8 @@ class Standing:
             remarks.append(left_out(count))
         if count.open:
             some = f"{count.open} of {count.total} cases were not asked"
-            remarks.append(f"stopped early: {some}, as they could not change the verdict")
+            settled = "stopped early: {}, as they could not change the verdict"
+            remarks.append((settled if self.settled else "{}").format(some))
         if reasons := vacuous_reasons(self._decision.cases):
             number = sum(reasons.values())
             listed = ", ".join(f"{why}: {times}" for why, times in reasons.items())
