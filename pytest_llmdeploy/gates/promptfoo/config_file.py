@@ -31,6 +31,8 @@ class Environment:
 
     values: Mapping[str, str] = field(default_factory=dict)
     """Those that the config itself names, and those of its section env."""
+    hidden: frozenset[str] = frozenset()
+    """Those of its section env that look like secrets: providers had them, templates don't."""
 
     def filled(self, value: Any) -> Any:
         """Return the value with what its texts say of ``env`` filled in, nothing else."""
@@ -48,7 +50,7 @@ class Environment:
         """Return the name of a variable that `text` reads, and that is there but not for it."""
         for found in _NAMED.finditer(text):
             name = found[1] or found[2]
-            if name not in self.values and name in os.environ:
+            if name not in self.values and (name in os.environ or name in self.hidden):
                 return name
         return None
 
@@ -123,4 +125,6 @@ def _environment(section: Any, text: str) -> Environment:
     }
     own = section if isinstance(section, Mapping) else {}
     filled = Environment(offered).filled({key: to_text(value) for key, value in own.items()})
-    return Environment({**offered, **filled})
+    hidden = frozenset(name for name in filled if _SECRET.search(name))
+    shown = {name: value for name, value in filled.items() if name not in hidden}
+    return Environment({**offered, **shown}, hidden)

@@ -138,7 +138,7 @@ def row_to_test(row: Mapping[str, str]) -> dict[str, Any]:
     return test | ({"metadata": metadata} if metadata else {})
 
 
-def assertion_of_cell(text: str) -> dict[str, Any]:
+def assertion_of_cell(text: str) -> dict[str, Any]:  # noqa: PLR0911 - a kind of value a line
     """Return the assertion that a cell of expectations stands for; equality where nothing fits."""
     is_file = text.startswith("file://")
     if mark := next((mark for mark in _CODE_MARKS if text.startswith(mark)), None):

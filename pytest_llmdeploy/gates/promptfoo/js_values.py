@@ -61,7 +61,7 @@ def truthy(value: Any) -> bool:
     return value is not None and value is not UNDEFINED
 
 
-def number_text(number: float) -> str:
+def number_text(number: float) -> str:  # noqa: PLR0911 - a kind of value a line
     """Return a number as JavaScript prints it: 1.0 is "1", 1e-7 stays "1e-7"."""
     if isinstance(number, int):
         if abs(number) <= MOST_EXACT:
@@ -88,7 +88,7 @@ def number_text(number: float) -> str:
     return f"{sign}{digits[0]}{rest}e{point - 1:+d}"
 
 
-def to_text(value: Any) -> str:
+def to_text(value: Any) -> str:  # noqa: PLR0911 - a kind of value a line
     """Return what String(value) is."""
     if isinstance(value, str):
         return value
@@ -114,7 +114,7 @@ def joined(items: Iterable[Any], separator: str) -> str:
     )
 
 
-def to_number(value: Any) -> float:
+def to_number(value: Any) -> float:  # noqa: PLR0911 - a kind of value a line
     """Return what Number(value) is; NaN where it is none."""
     if isinstance(value, bool):
         return int(value)

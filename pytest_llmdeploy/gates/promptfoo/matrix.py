@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +14,12 @@ from pytest_llmdeploy.gates.case import RESERVED_ID, safe_id
 from pytest_llmdeploy.gates.promptfoo import prompts as prompts_module
 from pytest_llmdeploy.gates.promptfoo import providers as providers_module
 from pytest_llmdeploy.gates.promptfoo.config_file import Config
-from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
-from pytest_llmdeploy.gates.promptfoo.nunjucks import TemplateError, names, render
+from pytest_llmdeploy.gates.promptfoo.js_values import stringify
+from pytest_llmdeploy.gates.promptfoo.messages import messages_of
+from pytest_llmdeploy.gates.promptfoo.needs import Needs, stored_names
+from pytest_llmdeploy.gates.promptfoo.nunjucks import TemplateError, render
 from pytest_llmdeploy.gates.promptfoo.paths import BadPathError
+from pytest_llmdeploy.gates.promptfoo.prompt_functions import made
 from pytest_llmdeploy.gates.promptfoo.prompts import Prompt, read_prompts
 from pytest_llmdeploy.gates.promptfoo.providers import (
     ECHO,
@@ -36,13 +36,8 @@ from pytest_llmdeploy.gates.promptfoo.variables import (
     combinations,
     fill,
     final,
-    wrapped,
 )
-from pytest_llmdeploy.gates.promptfoo.yaml_dialect import parse_yaml
-from pytest_llmdeploy.gates.templates import message_problem
-from pytest_llmdeploy.gates.wording import quote
 from pytest_llmdeploy.ports import Message
-from pytest_llmdeploy.untrusted import one_line
 
 MOST_ROWS = 100_000
 """Rows of one config."""
@@ -100,8 +95,9 @@ class _Builder:
             data.get("prompts") or ["{{prompt}}"], config.files))  # fmt: skip
         self.providers = self._read(("providers",), lambda: read_providers(
             data.get("providers") or [], config.files))  # fmt: skip
+        self._taken = providers_module.prompts_by_name(self.providers)
         self._repeat = self._repeats(data)
-        self._stored = frozenset(_stored(data))
+        self._needs = Needs(frozenset(stored_names(data)), self.config.environment)
         self._whole = self._problem_of_all(data)
 
     def _read(self, place: tuple[str, ...], read: Any) -> Any:
@@ -144,7 +140,8 @@ class _Builder:
                     if not _allowed(data.get("providers"), provider, providers_module.matches):
                         continue
                     for number, prompt in enumerate(self.prompts):
-                        if not _allowed(provider.prompts, prompt, prompts_module.matches):
+                        taken = self._taken.get(provider.name)
+                        if not _allowed(taken, prompt, prompts_module.matches):
                             continue
                         if not _allowed(data.get("prompts"), prompt, prompts_module.matches):
                             continue
@@ -158,7 +155,14 @@ class _Builder:
                             provider.name if len(self.providers) > 1 else "",
                             f"r{time + 1}" if repeat > 1 else "",
                         )
-                        yield self._planned(name, test, variables, prompt, (provider, own), time)
+                        yield self._planned(
+                            name,
+                            test,
+                            variables=variables,
+                            prompt=prompt,
+                            providers=(provider, own),
+                            time=time,
+                        )
 
     def _name(self, test: RawTest, *parts: str) -> str:
         described = test.data.get("description")
@@ -194,6 +198,7 @@ class _Builder:
         self,
         name: str,
         test: RawTest,
+        *,
         variables: Mapping[str, Any],
         prompt: Prompt,
         providers: tuple[Provider, Provider | None],
@@ -208,10 +213,13 @@ class _Builder:
         text = raw
         try:
             seen = final(variables, self.config.files)
+            if prompt.code and not self._allow_code:
+                named = f"{Path(prompt.code).name} is code: set allow_code: true to run it"
+                raise NotSupportedError(f"the prompt function {named}")
             if prompt.code and not problem:
-                raw = self._made(prompt, seen, provider)
+                raw = made(prompt.code, prompt, seen, provider)
             if problem is None:
-                problem = self._unreadable(raw, seen, test)
+                problem = self._needs.lacking(raw, seen, data)
             step = f"test-{self._number - 1}-repeat-{time}"
             extra = {"__evalStepId": step, "__repeatIndex": time}
             text = fill(raw, {**seen, **extra}, self.config.environment.values)
@@ -259,48 +267,6 @@ class _Builder:
             return "transformVars is code that makes variables, which is not run here"
         return None
 
-    def _unreadable(self, raw: str, variables: Mapping[str, Any], test: RawTest) -> str | None:
-        """Say what a prompt needs that no row has by itself: other rows, or secrets."""
-        texts = [raw, *(value for value in variables.values() if isinstance(value, str))]
-        used = names(wrapped(raw))
-        if "_conversation" in used or "_conversation" in raw:
-            if test.data["options"].get("disableConversationVar") is not True:
-                return "the prompt needs _conversation, the answers of earlier rows"
-        if needed := self._stored & used:
-            return f"the prompt needs '{min(needed)}', the stored answer of another row"
-        checks = json.dumps(test.data["assert"], default=str) if self._stored else ""
-        for name in self._stored:
-            if re.search(rf"\{{[{{%][^}}]*\b{re.escape(name)}\b", checks):
-                return f"an assertion needs '{name}', the stored answer of another row"
-        for text in texts:
-            if "env" in text and (name := self.config.environment.withheld(text)):
-                return (
-                    f"a template reads the variable {name} of this process: only those that the "
-                    "config itself names are filled in, and none that look like secrets"
-                )
-        return None
-
-    def _made(self, prompt: Prompt, variables: Mapping[str, Any], provider: Provider) -> str:
-        """Return what a prompt function makes of the variables."""
-        path, _, name = str(prompt.code).rpartition(":")
-        label = f"the prompt function {Path(path).name}:{name}"
-        if not self._allow_code:
-            raise NotSupportedError(f"{label} is code: set allow_code: true to run it")
-        context = {
-            "vars": dict(variables),
-            "provider": {"id": provider.id, "label": provider.label},
-            "config": dict(prompt.config),
-        }
-        try:
-            made = _function(Path(path), name)(context)
-        except Exception as error:
-            raise NotSupportedError(
-                f"{label} raised {type(error).__name__}: {one_line(str(error))}"
-            ) from error
-        if isinstance(made, Mapping) and "prompt" in made:
-            made = made["prompt"]
-        return made if isinstance(made, str) else stringify(made)
-
     def _config_of(self, provider: Provider) -> Mapping[str, Any]:
         try:
             config = expand(provider.config, self.config.files)
@@ -327,41 +293,6 @@ class _Builder:
             return kept
 
 
-def messages_of(text: str) -> list[Message]:
-    """Return the messages that a rendered prompt is; raise NotSupportedError.
-
-    YAML that begins with ``- role:`` and JSON are messages; any other text is the user's.
-    """
-    stripped = text.strip()
-    value: Any
-    if stripped.startswith("- role:"):
-        try:
-            value = parse_yaml(text, "the prompt").data
-        except ConfigError as error:
-            reason = error.problems[0].message
-            raise NotSupportedError(f"the prompt is no valid YAML of messages: {reason}") from error
-    else:
-        try:
-            value = parse_json(text)
-        except ValueError as error:
-            if _looks_like_json(stripped):
-                raise NotSupportedError(
-                    f"the prompt looks like JSON and is none: {error}"
-                ) from error
-            return [{"role": "user", "content": text}]
-    if problem := message_problem(value):
-        raise NotSupportedError(f"the prompt is {quote(stripped, 60)}, no messages: {problem}")
-    return [dict(message) for message in value]
-
-
-def _looks_like_json(text: str) -> bool:
-    if text.startswith("{") and text.endswith("}"):
-        return True
-    inside = text[1:].lstrip()
-    begins = re.match(r"[\"{\[\d-]|true|false|null", inside) is not None or inside == ""
-    return text.startswith("[") and text.endswith("]") and begins
-
-
 def _rendered(value: Any, variables: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         return render(value, variables)
@@ -370,15 +301,6 @@ def _rendered(value: Any, variables: Mapping[str, Any]) -> Any:
     if isinstance(value, Mapping):
         return {key: _rendered(one, variables) for key, one in value.items()}
     return value
-
-
-def _function(path: Path, name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"llmdeploy_promptfoo_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path.name} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return getattr(module, name)
 
 
 def _allowed(references: Any, one: Any, matches: Any) -> bool:
@@ -390,19 +312,6 @@ def _allowed(references: Any, one: Any, matches: Any) -> bool:
 def _times(value: Any, otherwise: int) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_ROWS
     return value if whole else otherwise
-
-
-def _stored(value: Any) -> Iterator[str]:
-    """Yield the names under which answers are kept for other rows."""
-    if isinstance(value, Mapping):
-        options = value.get("options")
-        if isinstance(options, Mapping) and isinstance(options.get("storeOutputAs"), str):
-            yield options["storeOutputAs"]
-        for key in ("tests", "defaultTest", "scenarios", "config"):
-            yield from _stored(value.get(key))
-    elif isinstance(value, list):
-        for one in value:
-            yield from _stored(one)
 
 
 def _at(test: RawTest, message: str) -> ConfigError:

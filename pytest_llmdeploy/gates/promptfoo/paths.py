@@ -77,7 +77,7 @@ class Files:
         self._within(re.split(r"[*?\[]", bare)[0] or ".")
         found: list[Path] = []
         # Not Path.glob: it takes no absolute pattern.
-        for name in glob.iglob(bare, root_dir=self.base, recursive=True):
+        for name in glob.iglob(bare, root_dir=self.base, recursive=True):  # noqa: PTH207
             path = self._within(name)
             if path.is_file():
                 found.append(path)

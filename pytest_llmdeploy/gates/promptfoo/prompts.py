@@ -94,10 +94,7 @@ def _entries(written: Any) -> list[Prompt]:
         return [Prompt(str(raw), str(label)) for raw, label in written.items()]
     if not isinstance(written, list) or not written:
         raise BadPathError("prompts takes a text, a list of them, or a mapping of texts to labels")
-    entries: list[Prompt] = []
-    for one in dict.fromkeys(one for one in written if isinstance(one, str)):
-        entries.append(Prompt(one, ""))
-    texts = {entry.raw: entry for entry in entries}
+    texts = {one: Prompt(one, "") for one in written if isinstance(one, str)}
     ordered: list[Prompt] = []
     for one in written:
         if isinstance(one, str):
@@ -134,7 +131,7 @@ def _looks_like_a_file(text: str) -> bool:
     )
 
 
-def _prompts_of(entry: Prompt, files: Files) -> list[Prompt]:
+def _prompts_of(entry: Prompt, files: Files) -> list[Prompt]:  # noqa: PLR0911 - a kind of value a line
     raw = entry.raw
     in_place = replace(entry, label=entry.label or raw)
     if raw.startswith("exec:"):
@@ -175,9 +172,9 @@ def _of_file(path: Path, function: str | None, entry: Prompt, files: Files) -> l
         return [replace(entry, label=entry.label or label, problem=problem)]
     if path.suffix == ".py":
         named = f"{label}:{function}" if function else f"{label}: {read(path)}"
-        problem = None if function else f"the prompt is the script {label}: name a function of it"
         code = f"{path}:{function}" if function else None
-        return [replace(entry, label=entry.label or named, code=code, problem=problem)]
+        lacks = None if code else f"the prompt is the script {label}: name a function of it"
+        return [replace(entry, label=entry.label or named, code=code, problem=lacks)]
     readers: Mapping[str, Callable[[Path, str, Prompt, Files], list[Prompt]]] = {
         ".csv": _table,
         ".j2": _whole,
@@ -242,7 +239,7 @@ def _lines(path: Path, label: str, entry: Prompt, _: Files) -> list[Prompt]:
     ]
 
 
-def _table(path: Path, label: str, entry: Prompt, _: Files) -> list[Prompt]:
+def _table(path: Path, _label: str, entry: Prompt, _: Files) -> list[Prompt]:
     text = read(path)
     rows: Sequence[tuple[str, str]]
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, Files, is_javascript
 from pytest_llmdeploy.gates.promptfoo.references import expand
@@ -63,6 +63,8 @@ class Provider:
     transform: Any = None
     problem: str | None = None
     """Why nothing is asked of it here."""
+    written: Literal["text", "options", "mapping"] = "text"
+    """How it is written: its id alone, with an id among others, or as {id: options}."""
 
     @property
     def name(self) -> str:
@@ -113,6 +115,22 @@ def matches(reference: str, provider: Provider) -> bool:
     return prefix != reference and any(name.startswith(prefix) for name in names)
 
 
+def prompts_by_name(providers: Sequence[Provider]) -> dict[str, tuple[str, ...] | None]:
+    """Return which prompts each provider takes, by what rows call it; None and absent: all.
+
+    An id that several have stands for the last one that is written with options, and one that is
+    written as {id: options} is known by its id even where it has a label.
+    """
+    known: dict[str, tuple[str, ...] | None] = {}
+    for provider in providers:
+        if provider.written == "text":
+            continue
+        known[provider.id] = provider.prompts
+        if provider.label and provider.written == "options":
+            known[provider.label] = provider.prompts
+    return known
+
+
 def warnings(provider: Provider) -> list[str]:
     """Say what of a provider has no effect here."""
     if provider.id == ECHO or provider.problem:
@@ -141,11 +159,13 @@ def _of_entry(entry: Any, files: Files) -> list[Provider]:
             f"a provider is a text or a mapping with an id, not {quote(str(entry), 60)}"
         )
     options = entry
+    written: Literal["options", "mapping"] = "options"
     if not isinstance(entry.get("id"), str):
         name, inner = next(iter(entry.items()))
         if len(entry) != 1 or name in _OPTIONS or not isinstance(inner, Mapping):
             raise BadPathError(f"a provider without an id: {quote(str(dict(entry)), 60)}")
         options = {**inner, "id": inner.get("id") or name}
+        written = "mapping"
     config, prompts = options.get("config"), options.get("prompts")
     identity = str(options["id"])
     return [
@@ -156,6 +176,7 @@ def _of_entry(entry: Any, files: Files) -> list[Provider]:
             tuple(map(str, prompts)) if isinstance(prompts, list) else None,
             options.get("transform"),
             _problem(identity),
+            written,
         )
     ]
 

@@ -48,7 +48,7 @@ def read_promptfoo(
     read = read_config(path, root)
     matrix = read_matrix(read, allow_code=config.allow_code, parameters=config.parameters)
     planned = {one.row.id: one for one in matrix.rows}
-    cases = [_case(one, config) for one in matrix.rows]
+    cases = [case_of(one, config) for one in matrix.rows]
 
     def evaluate(
         case: Case, messages: Sequence[Message], answer: Answer, judge: Grading | None
@@ -72,7 +72,8 @@ def read_promptfoo(
     )
 
 
-def _case(planned: Planned, config: SuiteConfig) -> Case:
+def case_of(planned: Planned, config: SuiteConfig) -> Case:
+    """Return the case of a row."""
     row = planned.row
     problem = planned.problem or grading.unsupported(row)
     return Case(
@@ -126,6 +127,9 @@ def _counted(reasons: Any) -> dict[str, int]:
 def _warnings(config: Config, matrix: Matrix) -> list[str]:
     told = [one for provider in matrix.providers for one in warnings(provider)]
     told += [f"{key}: {why}" for key, why in _WITHOUT_EFFECT.items() if config.data.get(key)]
+    default = config.data.get("defaultTest")
+    if isinstance(default, dict) and isinstance(default.get("provider"), str):
+        told.append("defaultTest.provider: only a mapping with an id has an effect")
     for section in ("evaluateOptions", "commandLineOptions"):
         options = config.data.get(section)
         ignored = (

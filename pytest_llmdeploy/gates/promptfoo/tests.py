@@ -50,7 +50,7 @@ def read_tests(config: Config) -> list[RawTest]:
     reader = _Reader(config)
     tests = reader.read(written, ("tests",))
     scenarios = _scenarios(config)
-    if not tests and not config.data.get("scenarios"):
+    if not tests and "scenarios" not in config.data:
         tests = [RawTest({}, config.source("tests"))]
     for place, scenario in enumerate(scenarios):
         tests += _of_scenario(config, reader, default, scenario, place)
@@ -70,6 +70,8 @@ def _default(config: Config) -> Mapping[str, Any]:
     for key, kind, name in _SHAPES:
         if default.get(key) is not None and not isinstance(default[key], kind):
             raise config.problem(("defaultTest", key), f"{key} is {name} in a default test")
+    if isinstance(default.get("provider"), str):  # only a mapping with an id is called there
+        default = {key: one for key, one in default.items() if key != "provider"}
     return {"metadata": config.data.get("metadata"), **default}
 
 
@@ -317,9 +319,7 @@ def _of_scenario(
             written = load(written, config.files) if written.startswith("file://") else written
         except BadPathError as error:
             raise config.problem(where, str(error)) from error
-    own = (
-        reader.read(written, where) if written else [RawTest({}, config.source("scenarios", place))]
-    )
+    own = reader.read(written, where)  # without tests a scenario has no row
     return [
         replace(test, data=_joined(default, data, test.data))
         for data in scenario["config"]
@@ -345,6 +345,9 @@ def _merged(test: RawTest, default: Mapping[str, Any]) -> RawTest:
     data["assert"] = [*(inherited or []), *(data.get("assert") or [])]
     for key in ("vars", "options", "metadata"):
         data[key] = {**(default.get(key) or {}), **(data.get(key) or {})}
+    for key in ("prefix", "suffix"):  # an empty one takes the default's as well
+        if not data["options"].get(key) and (default.get("options") or {}).get(key):
+            data["options"][key] = default["options"][key]
     for key in ("threshold", "prompts", "providers"):
         if data.get(key) is None:
             data[key] = default.get(key)

@@ -84,7 +84,7 @@ def combinations(variables: Mapping[str, Any], files: Files) -> Iterator[dict[st
         if isinstance(value, list) and value and isinstance(value[0], str):
             several = value
         elif isinstance(value, str) and value.startswith("file://"):
-            several = [f"file://{path}" for path in files.matches(value)]
+            several = [f"file://{files.relative(path)}" for path in files.matches(value)]
             if not has_magic(value):
                 several = [value]
         count *= len(several)

@@ -187,36 +187,40 @@ class _Composer:
         return value
 
     def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
-        own: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        merged: set[str] = set()
         while not isinstance(event := self._next(), yaml_events.MappingEndEvent):
             line = self.line
             is_text = isinstance(event, yaml_events.ScalarEvent)
             if is_text and event.value == "<<" and not event.style:
-                self._merge(merged, self._value(self._next(), (*path, "<<"), depth + 1), path)
+                value = self._value(self._next(), (*path, "<<"), depth + 1)
+                merged |= self._merge(found, value, path)
                 continue
-            found = self._value(event, (*path, "(key)"), depth + 1)
+            name = self._value(event, (*path, "(key)"), depth + 1)
             self._lines.pop((*path, "(key)"), None)
-            if isinstance(found, dict | list):
+            if isinstance(name, dict | list):
                 raise self._stop(path, "a key must be one word or text, not a list or a mapping")
-            key = event.value if isinstance(found, date) else to_text(found)
-            if key in own:
+            key = event.value if isinstance(name, date) else to_text(name)
+            if key in found and key not in merged:
                 first = f"first given on line {self._lines[*path, key]}"
                 self.report(path, line, f"duplicate key '{shortened(key)}', {first}")
             self._lines[*path, key] = line
-            own[key] = self._value(self._next(), (*path, key), depth + 1)
-        if merged:
-            own = {**merged, **own}
-        return ordered(own.items())
+            merged.discard(key)
+            found[key] = self._value(self._next(), (*path, key), depth + 1)
+        return ordered(found.items())
 
-    def _merge(self, merged: dict[str, Any], value: Any, path: KeyPath) -> None:
+    def _merge(self, found: dict[str, Any], value: Any, path: KeyPath) -> set[str]:
+        """Put what `<<` names among the keys, where they are not yet; return its keys."""
+        new: set[str] = set()
         for source in value if isinstance(value, list) else [value]:
             if not isinstance(source, dict):
                 raise self._stop(path, "'<<' takes a mapping, or a list of mappings")
             for key, one in source.items():
-                if key not in merged:
-                    merged[key] = one
+                if key not in found:
+                    found[key] = one
+                    new.add(key)
                     self._lines.setdefault((*path, key), self.line)
+        return new
 
     def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
         result: list[Any] = []

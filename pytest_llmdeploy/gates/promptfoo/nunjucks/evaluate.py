@@ -20,10 +20,11 @@ from pytest_llmdeploy.gates.promptfoo.js_values import (
     truthy,
 )
 from pytest_llmdeploy.gates.promptfoo.nunjucks import nodes
-from pytest_llmdeploy.gates.promptfoo.nunjucks.filters import FILTERS, TESTS
+from pytest_llmdeploy.gates.promptfoo.nunjucks.filters import FILTERS
 from pytest_llmdeploy.gates.promptfoo.nunjucks.functions import GLOBALS, member
 from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
 from pytest_llmdeploy.gates.promptfoo.nunjucks.limits import MOST_CHARACTERS, MOST_STEPS, size_of
+from pytest_llmdeploy.gates.promptfoo.nunjucks.predicates import TESTS
 from pytest_llmdeploy.gates.wording import quote
 
 
@@ -81,7 +82,7 @@ class Renderer:
             nodes.Inside: self._inside,
             nodes.Test: self._test,
             nodes.Choice: self._choice,
-            nodes.Caller: lambda node, frame: self._function(node, frame),
+            nodes.Caller: self._function,
             nodes.Capture: lambda node, frame: self._text(node.body, frame),
         }
         self._statements: dict[type[nodes.Node], Callable[[Any, Frame, list[str]], None]] = {
@@ -89,8 +90,8 @@ class Renderer:
             nodes.Output: self._output,
             nodes.Condition: self._condition,
             nodes.Loop: self._loop,
-            nodes.Assignment: self._assignment,
-            nodes.Macro: self._macro,
+            nodes.Assignment: lambda node, frame, _: self._assignment(node, frame),
+            nodes.Macro: lambda node, frame, _: self._macro(node, frame),
             nodes.Switch: self._switch,
             nodes.Block: self._block,
         }
@@ -163,14 +164,14 @@ class Renderer:
         if not count and node.otherwise is not None:
             self._block(node.otherwise, inner, out)
 
-    def _assignment(self, node: nodes.Assignment, frame: Frame, out: list[str]) -> None:
+    def _assignment(self, node: nodes.Assignment, frame: Frame) -> None:
         value = self._value(node.value, frame)
         for name in node.names:
             frame.assign(name, value)
             if frame.top:
                 self._context[name] = value
 
-    def _macro(self, node: nodes.Macro, frame: Frame, out: list[str]) -> None:
+    def _macro(self, node: nodes.Macro, frame: Frame) -> None:
         function = self._function(node, None)
         frame.assign(node.name, function)
         if frame.top:

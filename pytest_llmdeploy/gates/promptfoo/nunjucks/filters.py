@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from functools import cmp_to_key
 from typing import Any
-from urllib.parse import quote as percent
 
 from pytest_llmdeploy.gates.promptfoo.js_values import (
-    SPACE,
     UNDEFINED,
     added,
     compares,
@@ -25,31 +22,12 @@ from pytest_llmdeploy.gates.promptfoo.js_values import (
     trim,
     truthy,
 )
+from pytest_llmdeploy.gates.promptfoo.nunjucks import text_filters
 from pytest_llmdeploy.gates.promptfoo.nunjucks.functions import member, units, whole
 from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
-from pytest_llmdeploy.gates.promptfoo.nunjucks.limits import MOST_CHARACTERS
+from pytest_llmdeploy.gates.promptfoo.nunjucks.predicates import TESTS
 
-_TAGS = re.compile(r"</?([a-z][a-z0-9]*)\b[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
-_HTML = {
-    "&": "&amp;",
-    '"': "&quot;",
-    "'": "&#39;",
-    "<": "&lt;",
-    ">": "&gt;",
-    "`": "&#96;",
-    "\\": "&#92;",
-}
 _FLOAT = re.compile(r"[+-]?(?:Infinity|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)")
-_EXACT_URI = "!'()*-._~"
-
-
-def _text(value: Any) -> str:
-    """Return a text for the filters that take one: nothing and false are empty."""
-    if value is None or value is UNDEFINED or value is False:
-        return ""
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
 
 
 def _keywords(value: Any) -> Mapping[str, Any]:
@@ -74,6 +52,12 @@ def _attribute(value: Any, path: Any) -> Any:
     return value
 
 
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("no list")
+    return value
+
+
 def _default(value: Any, other: Any = UNDEFINED, boolean: Any = UNDEFINED) -> Any:
     if truthy(boolean):
         return value if truthy(value) else other
@@ -81,28 +65,12 @@ def _default(value: Any, other: Any = UNDEFINED, boolean: Any = UNDEFINED) -> An
 
 
 def _batch(items: Any, count: Any, fill: Any = UNDEFINED) -> list[Any]:
+    items = list(items) if isinstance(items, str) else _listed(items)
     size = int(to_number(count))
     rows = [list(items[at : at + size]) for at in range(0, len(items), size)]
     if rows and truthy(fill):
         rows[-1] += [fill] * (size - len(rows[-1]))
     return rows
-
-
-def _capitalize(value: Any) -> str:
-    text = _text(value).lower()
-    return text[:1].upper() + text[1:]
-
-
-def _center(value: Any, width: Any = UNDEFINED) -> str:
-    text = _text(value)
-    spaces = (int(to_number(width)) if truthy(width) else 80) - len(units(text))
-    if spaces <= 0:
-        return text
-    if spaces > MOST_CHARACTERS:
-        raise TemplateError(f"a text has more than {MOST_CHARACTERS} characters")
-    # Half of an odd number loses twice its remainder on the left, as in the original.
-    left = max(0, math.ceil(spaces / 2 - spaces % 2)) if spaces % 2 else spaces // 2
-    return " " * left + text + " " * math.ceil(spaces / 2)
 
 
 def _dictsort(value: Any, case_sensitive: Any = UNDEFINED, by: Any = UNDEFINED) -> list[Any]:
@@ -134,12 +102,6 @@ def _dump(value: Any, spaces: Any = UNDEFINED) -> Any:
     return stringify(value, int(min(max(number, 0), 10)))
 
 
-def _escape(value: Any) -> str:
-    if value is None or value is UNDEFINED:
-        return ""
-    return re.sub(r"[&\"'<>`\\]", lambda found: _HTML[found.group()], to_text(value))
-
-
 def _first(items: Any) -> Any:
     return _element(items, 0)
 
@@ -159,16 +121,6 @@ def _groupby(items: Any, path: Any) -> dict[str, list[Any]]:
     for item in items:
         groups.setdefault(to_text(_attribute(item, path)), []).append(item)
     return groups
-
-
-def _indent(value: Any, width: Any = UNDEFINED, first: Any = UNDEFINED) -> str:
-    spaces = " " * (min(int(to_number(width)), 1000) if truthy(width) else 4)
-    lines = _text(value).split("\n")
-    if lines == [""]:
-        return ""
-    return "\n".join(
-        line if not at and not truthy(first) else spaces + line for at, line in enumerate(lines)
-    )
 
 
 def _join(items: Any, separator: Any = UNDEFINED, path: Any = UNDEFINED) -> str:
@@ -197,22 +149,6 @@ def _list(value: Any) -> list[Any]:
     raise TemplateError("list needs a text, an object or a list")
 
 
-def _replace(value: Any, old: Any, new: Any, most: Any = UNDEFINED) -> Any:
-    old = to_text(old) if isinstance(old, int | float) and not isinstance(old, bool) else old
-    value = (
-        to_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-    )
-    if not isinstance(old, str) or not isinstance(value, str):
-        return value
-    put = to_text(new)
-    if old == "":
-        return put + put.join(units(value)) + put
-    count = -1 if most is UNDEFINED else int(to_number(most))
-    if value.count(old) * len(put) > MOST_CHARACTERS:
-        raise TemplateError(f"a text has more than {MOST_CHARACTERS} characters")
-    return value.replace(old, put, count)
-
-
 def _reverse(value: Any) -> Any:
     return whole(units(value)[::-1]) if isinstance(value, str) else value[::-1]
 
@@ -233,14 +169,14 @@ def _select(keep: bool) -> Callable[..., list[Any]]:
         if test is None:
             raise TemplateError(f"there is no test '{to_text(name)}'")
         more = () if argument is UNDEFINED else (argument,)
-        return [item for item in items if (test(item, *more) is True) is keep]
+        return [item for item in _listed(items) if (test(item, *more) is True) is keep]
 
     return select
 
 
 def _slice(items: Any, slices: Any, fill: Any = UNDEFINED) -> list[Any]:
     count = int(to_number(slices))
-    size, extra = divmod(len(items), count)
+    size, extra = divmod(len(_listed(items)), count)
     result, start = [], 0
     for at in range(count):
         end = start + size + (at < extra)
@@ -268,59 +204,14 @@ def _sort(items: Any, *given: Any) -> list[Any]:
             return -1 if truthy(backwards) else 1
         return 0
 
-    return sorted(items, key=cmp_to_key(order))
-
-
-def _striptags(value: Any, keep_lines: Any = UNDEFINED) -> str:
-    text = trim(_TAGS.sub("", _text(value)))
-    if not truthy(keep_lines):
-        return re.sub(f"[{SPACE}]+", " ", text)
-    text = re.sub(r"^ +| +$", "", text, flags=re.MULTILINE)
-    return re.sub(r"\n\n\n+", "\n\n", re.sub(r" +", " ", text).replace("\r\n", "\n"))
+    return sorted(_listed(items), key=cmp_to_key(order))
 
 
 def _sum(items: Any, path: Any = UNDEFINED, start: Any = 0) -> Any:
     total: Any = 0
-    for item in items:
+    for item in _listed(items):
         total = added(total, member(item, path, safe=False) if truthy(path) else item)
     return added(start, total)
-
-
-def _title(value: Any) -> str:
-    return " ".join(_capitalize(word) for word in _text(value).split(" "))
-
-
-def _trim(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return trim(value)
-
-
-def _truncate(value: Any, *given: Any) -> str:
-    length, kill_words, end = (*given, *[UNDEFINED] * 3)[:3]
-    text = units(_text(value))
-    most = int(to_number(length)) if truthy(length) else 255
-    if len(text) <= most:
-        return whole(text)
-    if not truthy(kill_words):
-        space = text.rfind(" ", 0, most + 1)
-        most = most if space < 0 else space
-    return whole(text[:most]) + ("..." if end is UNDEFINED or end is None else to_text(end))
-
-
-def _urlencode(value: Any) -> str:
-    if isinstance(value, str):
-        return percent(value, _EXACT_URI)
-    pairs = value if isinstance(value, list) else [[key, one] for key, one in value.items()]
-    return "&".join(
-        f"{percent(to_text(key), _EXACT_URI)}={percent(to_text(one), _EXACT_URI)}"
-        for key, one in pairs
-    )
-
-
-def _wordcount(value: Any) -> int | None:
-    found = re.findall(r"[A-Za-z0-9_]+", _text(value))
-    return len(found) or None
 
 
 def _float(value: Any, other: Any = UNDEFINED) -> Any:
@@ -332,8 +223,9 @@ def _int(value: Any, *given: Any) -> Any:
     other, base = _named("default base", given)
     radix = 10 if base is UNDEFINED else int(to_number(base))
     digits = "0123456789abcdefghijklmnopqrstuvwxyz"[:radix]
-    found = re.match(rf"([+-]?)(?:0[xX](?=[0-9a-fA-F]))?([{digits}]+)" if radix == 16
-                     else rf"([+-]?)([{digits}]+)", trim(to_text(value)), re.IGNORECASE)  # fmt: skip
+    prefix = "(?:0x(?=[0-9a-f]))?" if radix == 16 else ""
+    pattern = rf"([+-]?){prefix}([{digits}]+)"
+    found = re.match(pattern, trim(to_text(value)), re.IGNORECASE)
     if found is None:
         return other
     return plain(float(int(found[1] + found[2][:300], radix)))
@@ -356,31 +248,31 @@ def _not_offered(name: str) -> Callable[..., Any]:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "abs": lambda value: plain(abs(to_number(value))),
     "batch": _batch,
-    "capitalize": _capitalize,
-    "center": _center,
+    "capitalize": text_filters.capitalize,
+    "center": text_filters.center,
     "d": _default,
     "default": _default,
     "dictsort": _dictsort,
     "dump": _dump,
-    "e": _escape,
-    "escape": _escape,
+    "e": text_filters.escape,
+    "escape": text_filters.escape,
     "first": _first,
     "float": _float,
-    "forceescape": _escape,
+    "forceescape": text_filters.escape,
     "groupby": _groupby,
-    "indent": _indent,
+    "indent": text_filters.indent,
     "int": _int,
     "join": _join,
     "last": _last,
     "length": _length,
     "list": _list,
     "load": _load,
-    "lower": lambda value: _text(value).lower(),
-    "nl2br": lambda value: re.sub(r"\r\n|\n", "<br />\n", _text(value)),
+    "lower": lambda value: text_filters.as_text(value).lower(),
+    "nl2br": text_filters.nl2br,
     "random": _not_offered("random"),  # two runs would ask different questions
     "reject": _select(keep=False),
     "rejectattr": lambda items, name: [one for one in items if not truthy(member(one, name))],
-    "replace": _replace,
+    "replace": text_filters.replace,
     "reverse": _reverse,
     "round": _round,
     "safe": lambda value: "" if value is None or value is UNDEFINED else to_text(value),
@@ -388,16 +280,16 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "selectattr": lambda items, name: [one for one in items if truthy(member(one, name))],
     "slice": _slice,
     "sort": _sort,
-    "string": lambda value: json.dumps(value) if value is None else to_text(value),
-    "striptags": _striptags,
+    "string": text_filters.string,
+    "striptags": text_filters.striptags,
     "sum": _sum,
-    "title": _title,
-    "trim": _trim,
-    "truncate": _truncate,
-    "upper": lambda value: _text(value).upper(),
-    "urlencode": _urlencode,
+    "title": text_filters.title,
+    "trim": text_filters.trimmed,
+    "truncate": text_filters.truncate,
+    "upper": lambda value: text_filters.as_text(value).upper(),
+    "urlencode": text_filters.urlencode,
     "urlize": _not_offered("urlize"),
-    "wordcount": _wordcount,
+    "wordcount": text_filters.wordcount,
     # What the parser makes of the operators // and **; no template can write these names.
     "floor of": lambda value: plain(math.floor(value)) if math.isfinite(value) else value,
     "power of": lambda left, right: _power(to_number(left), to_number(right)),
@@ -405,42 +297,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
 
 
 def _power(left: float, right: float) -> float:
+    if math.isnan(right) or (abs(left) == 1 and math.isinf(right)):
+        return math.nan
     try:
         return plain(math.pow(left, right))
     except (OverflowError, ValueError):
         return math.nan if left < 0 else math.inf
-
-
-def _remainder(value: Any, divisor: float) -> float:
-    number = to_number(value)
-    return math.fmod(number, divisor) if math.isfinite(number) and divisor else math.nan
-
-
-TESTS: Mapping[str, Callable[..., bool]] = {
-    "callable": callable,
-    "defined": lambda value: value is not UNDEFINED,
-    "divisibleby": lambda value, other: _remainder(value, to_number(other)) == 0,
-    "eq": strictly_equal,
-    "equalto": strictly_equal,
-    "sameas": strictly_equal,
-    "escaped": lambda value: False,
-    "even": lambda value: _remainder(value, 2) == 0,
-    "odd": lambda value: _remainder(value, 2) == 1,
-    "falsy": lambda value: not truthy(value),
-    "truthy": truthy,
-    "ge": lambda value, other: compares(value, ">=", other),
-    "greaterthan": lambda value, other: compares(value, ">", other),
-    "gt": lambda value, other: compares(value, ">", other),
-    "le": lambda value, other: compares(value, "<=", other),
-    "lessthan": lambda value, other: compares(value, "<", other),
-    "lt": lambda value, other: compares(value, "<", other),
-    "lower": lambda value: bool(value.lower() == value),
-    "upper": lambda value: bool(value.upper() == value),
-    "ne": lambda value, other: not strictly_equal(value, other),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "string": lambda value: isinstance(value, str),
-    "undefined": lambda value: value is UNDEFINED,
-    "iterable": lambda value: isinstance(value, str | list),
-    "mapping": lambda value: isinstance(value, Mapping),
-}

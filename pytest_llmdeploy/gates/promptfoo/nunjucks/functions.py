@@ -22,15 +22,48 @@ from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
 from pytest_llmdeploy.gates.promptfoo.nunjucks.limits import MOST_CHARACTERS, MOST_ITEMS
 
 _UNKNOWN = frozenset(
-    "at charCodeAt codePointAt constructor entries every filter find findIndex findLast flat flatMap "
-    "forEach hasOwnProperty keys localeCompare map match matchAll normalize pop push reduce search "
-    "shift some sort splice test toLocaleString toLocaleUpperCase toLocaleLowerCase unshift valueOf "
-    "values".split()
+    [
+        "at",
+        "charCodeAt",
+        "codePointAt",
+        "constructor",
+        "entries",
+        "every",
+        "filter",
+        "find",
+        "findIndex",
+        "findLast",
+        "flat",
+        "flatMap",
+        "forEach",
+        "hasOwnProperty",
+        "keys",
+        "localeCompare",
+        "map",
+        "match",
+        "matchAll",
+        "normalize",
+        "pop",
+        "push",
+        "reduce",
+        "search",
+        "shift",
+        "some",
+        "sort",
+        "splice",
+        "test",
+        "toLocaleString",
+        "toLocaleUpperCase",
+        "toLocaleLowerCase",
+        "unshift",
+        "valueOf",
+        "values",
+    ]
 )
 """Methods that exist in JavaScript and not here: a text without them would be another one."""
 
 
-def member(target: Any, key: Any, *, safe: bool = True) -> Any:
+def member(target: Any, key: Any, *, safe: bool = True) -> Any:  # noqa: PLR0911 - a kind of value a line
     """Return the property `key`; UNDEFINED where there is none.
 
     Without `safe` a property of nothing is a TemplateError. So is a method that is not known here.
@@ -43,16 +76,16 @@ def member(target: Any, key: Any, *, safe: bool = True) -> Any:
     if isinstance(target, Mapping):
         if name in target:
             return target[name]
-        return _method(target, name, {"toString": lambda: to_text(target)})
+        return _method(name, {"toString": lambda: to_text(target)})
     if isinstance(target, str):
         return _of_text(target, name)
     if isinstance(target, list):
         return _of_list(target, name)
     if isinstance(target, bool):
-        return _method(target, name, {"toString": lambda: to_text(target)})
+        return _method(name, {"toString": lambda: to_text(target)})
     if isinstance(target, int | float):
         methods = {"toString": lambda: number_text(target), "toFixed": _fixed(target)}
-        return _method(target, name, methods)
+        return _method(name, methods)
     return UNDEFINED
 
 
@@ -69,7 +102,7 @@ def whole(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _method(target: Any, name: str, methods: Mapping[str, Callable[..., Any]]) -> Any:
+def _method(name: str, methods: Mapping[str, Callable[..., Any]]) -> Any:
     if name in methods:
         return methods[name]
     if name in _UNKNOWN:
@@ -87,7 +120,7 @@ def _of_text(text: str, name: str) -> Any:
         "toUpperCase": text.upper,
         "toLowerCase": text.lower,
         "trim": lambda: trim(text),
-        "trimStart": lambda: text[: len(text)].lstrip(),
+        "trimStart": text.lstrip,
         "trimEnd": text.rstrip,
         "toString": lambda: text,
         "split": lambda separator=UNDEFINED, limit=UNDEFINED: _split(text, separator, limit),
@@ -107,7 +140,7 @@ def _of_text(text: str, name: str) -> Any:
         "charAt": lambda at=0: whole(units(text)[_index(at) : _index(at) + 1]),
         "concat": lambda *others: text + "".join(map(to_text, others)),
     }
-    return _method(text, name, methods)
+    return _method(name, methods)
 
 
 def _of_list(items: list[Any], name: str) -> Any:
@@ -126,7 +159,7 @@ def _of_list(items: list[Any], name: str) -> Any:
         "concat": lambda *others: _concat(items, others),
         "reverse": lambda: items[::-1],
     }
-    return _method(items, name, methods)
+    return _method(name, methods)
 
 
 def _plain_text(value: Any) -> str:

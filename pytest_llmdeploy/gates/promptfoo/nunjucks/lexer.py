@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,7 +85,7 @@ def _raw(text: str, opening: re.Match[str]) -> tuple[str, int]:
     raise TemplateError(f"{{% {name} %}} is never closed")
 
 
-def _code(text: str, position: int, opened: Kind) -> Iterator[Token]:  # type: ignore[misc]
+def _code(text: str, position: int, opened: Kind) -> Generator[Token, None, tuple[int, bool]]:
     """Yield the tokens of one tag; return the position behind it and whether it strips space."""
     close = "}}" if opened == "variable" else "%}"
     kind: Kind = "endvariable" if opened == "variable" else "endblock"

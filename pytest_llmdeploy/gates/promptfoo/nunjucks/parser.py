@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
 
 from pytest_llmdeploy.gates.promptfoo.js_values import plain
+from pytest_llmdeploy.gates.promptfoo.nunjucks.cursor import Cursor
 from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import CONSTANTS, TemplateError, Token, tokens
 from pytest_llmdeploy.gates.promptfoo.nunjucks.nodes import (
     Assignment,
@@ -44,34 +44,32 @@ def parse(text: str) -> Block:
     return Block(nodes, frozenset(parser.names))
 
 
-class _Parser:
+class _Parser(Cursor):
     def __init__(self, found: Sequence[Token]) -> None:
+        super().__init__(found)
         self.names: set[str] = set()
-        self._tokens = found
-        self._at = 0
-        self._end = Token("end", "the end", found[-1].line if found else 1)
 
     # Statements
 
     def nodes(self, until: Sequence[str]) -> tuple[Node, ...]:
         """Return nodes up to a block tag of `until`, whose name is then the next token."""
         found: list[Node] = []
-        while (token := self._next()).kind != "end":
+        while (token := self.next()).kind != "end":
             if token.kind == "data":
                 if token.value:
                     found.append(Data(token.value))
             elif token.kind == "variable":
                 found.append(Output(self._expression()))
-                self._expect("endvariable")
+                self.expect("endvariable")
             else:
-                name = self._peek()
+                name = self.peek()
                 if name.kind != "symbol":
-                    self._fail("expected the name of a tag")
+                    self.fail("expected the name of a tag")
                 if name.value in until:
                     return tuple(found)
-                found.append(self._statement(self._next().value))
+                found.append(self._statement(self.next().value))
         if until:
-            self._fail(f"expected {' or '.join(until)}")
+            self.fail(f"expected {' or '.join(until)}")
         return tuple(found)
 
     def _statement(self, name: str) -> Node:
@@ -89,75 +87,75 @@ class _Parser:
             "block": self._block,
         }
         if name in _FILES:
-            self._fail(f"the tag '{name}' reads other templates, which is not supported")
+            self.fail(f"the tag '{name}' reads other templates, which is not supported")
         if name not in statements:
-            self._fail(f"unknown tag '{name}'")
+            self.fail(f"unknown tag '{name}'")
         return statements[name]()
 
     def _body(self, *until: str) -> Block:
-        self._expect("endblock")
+        self.expect("endblock")
         return Block(self.nodes(until))
 
     def _ended(self) -> None:
         """Step over the closing tag, whose name comes next."""
-        self._next()
-        self._expect("endblock")
+        self.next()
+        self.expect("endblock")
 
     def _if(self) -> Condition:
         condition = self._expression()
         then = self._body("elif", "elseif", "else", "endif")
-        ending = self._peek().value
+        ending = self.peek().value
         otherwise: Block | None = None
         if ending in {"elif", "elseif"}:
-            self._next()
+            self.next()
             return Condition(condition, then, Block((self._if(),)))
         if ending == "else":
-            self._next()
+            self.next()
             otherwise = self._body("endif")
         self._ended()
         return Condition(condition, then, otherwise)
 
     def _for(self, end: str) -> Loop:
-        names = [self._symbol()]
-        while self._skip(","):
-            names.append(self._symbol())
-        if not self._skip_word("in"):
-            self._fail("expected 'in'")
+        names = [self.symbol()]
+        while self.skip(","):
+            names.append(self.symbol())
+        if not self.skip_word("in"):
+            self.fail("expected 'in'")
         items = self._expression()
         body = self._body(end, "else")
         otherwise: Block | None = None
-        if self._peek().value == "else":
-            self._next()
+        if self.peek().value == "else":
+            self.next()
             otherwise = self._body(end)
         self._ended()
         return Loop(names, items, body, otherwise)
 
     def _set(self) -> Assignment:
-        names = [self._symbol()]
-        while self._skip(","):
-            names.append(self._symbol())
-        if self._skip("="):
+        names = [self.symbol()]
+        while self.skip(","):
+            names.append(self.symbol())
+        if self.skip("="):
             value = self._expression()
-            self._expect("endblock")
+            self.expect("endblock")
             return Assignment(names, value)
         body = self._body("endset")
         self._ended()
         return Assignment(names, Capture(body))
 
     def _macro(self) -> Macro:
-        name = self._symbol()
-        if not self._skip("("):
-            self._fail("expected the arguments of the macro")
+        name = self.symbol()
+        if not self.skip("("):
+            self.fail("expected the arguments of the macro")
         parameters, defaults = self._parameters()
         body = self._body("endmacro")
         self._ended()
         return Macro(name, parameters, defaults, body)
 
     def _call(self) -> Output:
-        parameters, defaults = self._parameters() if self._skip("(") else ((), ())
+        parameters, defaults = self._parameters() if self.skip("(") else ((), ())
         called = self._primary()
         if not isinstance(called, Call):
-            self._fail("a call tag needs a call")
+            self.fail("a call tag needs a call")
         body = self._body("endcall")
         self._ended()
         caller = Caller(parameters, defaults, body)
@@ -165,7 +163,7 @@ class _Parser:
 
     def _filter_block(self) -> Output:
         name = self._filter_name()
-        arguments, keywords = self._arguments() if self._skip("(") else ((), ())
+        arguments, keywords = self._arguments() if self.skip("(") else ((), ())
         body = self._body("endfilter")
         self._ended()
         return Output(Filter(name, (Capture(body), *arguments), keywords))
@@ -175,37 +173,37 @@ class _Parser:
         self._body("case", "default", "endswitch")
         cases = []
         otherwise: Block | None = None
-        while self._peek().value == "case":
-            self._next()
+        while self.peek().value == "case":
+            self.next()
             wanted = self._expression()
             cases.append((wanted, self._body("case", "default", "endswitch")))
-        if self._peek().value == "default":
-            self._next()
+        if self.peek().value == "default":
+            self.next()
             otherwise = self._body("endswitch")
         self._ended()
         return Switch(value, cases, otherwise)
 
     def _block(self) -> Block:
-        self._symbol()
+        self.symbol()
         body = self._body("endblock")
-        self._next()
-        self._skip_word(self._peek().value) if self._peek().kind == "symbol" else None
-        self._expect("endblock")
+        self.next()
+        self.skip_word(self.peek().value) if self.peek().kind == "symbol" else None
+        self.expect("endblock")
         return body
 
     def _parameters(self) -> tuple[Sequence[str], Sequence[tuple[str, Node]]]:
         arguments, keywords = self._arguments()
         if not all(isinstance(argument, Name) for argument in arguments):
-            self._fail("a macro's arguments are names")
+            self.fail("a macro's arguments are names")
         return [argument.name for argument in arguments if isinstance(argument, Name)], keywords
 
     # Expressions
 
     def _expression(self) -> Node:
         node = bound(self._or())
-        if self._skip_word("if"):
+        if self.skip_word("if"):
             condition = bound(self._or())
-            otherwise = bound(self._or()) if self._skip_word("else") else None
+            otherwise = bound(self._or()) if self.skip_word("else") else None
             return Choice(condition, node, otherwise)
         return node
 
@@ -214,31 +212,31 @@ class _Parser:
 
     def _words(self, word: str, operand: Callable[[], Node]) -> Node:
         node = operand()
-        while self._skip_word(word):
+        while self.skip_word(word):
             node = chained(node, word, operand())
         return node
 
     def _not(self) -> Node:
-        if self._skip_word("not"):
+        if self.skip_word("not"):
             return prefixed("not", self._not())
         return self._in()
 
     def _in(self) -> Node:
         node = self._is()
         while True:
-            inverted = self._peek().value == "not" and self._peek(1).value == "in"
+            inverted = self.peek().value == "not" and self.peek(1).value == "in"
             if inverted:
-                self._next()
-            if not self._skip_word("in"):
+                self.next()
+            if not self.skip_word("in"):
                 return node
             node = Inside(bound(node), bound(self._is()))
             node = prefixed("not", node) if inverted else node
 
     def _is(self) -> Node:
         node = self._comparison()
-        if not self._skip_word("is"):
+        if not self.skip_word("is"):
             return node
-        inverted = self._skip_word("not")
+        inverted = self.skip_word("not")
         wanted = self._comparison()
         arguments: Sequence[Node] = ()
         if isinstance(wanted, Call):
@@ -246,7 +244,7 @@ class _Parser:
         if isinstance(wanted, Constant) and wanted.value is None:
             wanted = Name("null")
         if not isinstance(wanted, Name):
-            self._fail("expected the name of a test after 'is'")
+            self.fail("expected the name of a test after 'is'")
         node = Test(bound(node), wanted.name, arguments)
         return prefixed("not", node) if inverted else node
 
@@ -261,8 +259,8 @@ class _Parser:
         if level == len(levels):
             return self._unary()
         node = self._level(level + 1)
-        while self._peek().kind == "operator" and self._peek().value in levels[level]:
-            operator = self._next().value
+        while self.peek().kind == "operator" and self.peek().value in levels[level]:
+            operator = self.next().value
             right = self._level(level + 1)
             if operator == "//":
                 node = Filter("floor of", (bound(chained(node, "/", right)),), ())
@@ -274,19 +272,21 @@ class _Parser:
 
     def _unary(self, *, filters: bool = True) -> Node:
         for sign in ("-", "+"):
-            if self._skip(sign):
+            if self.skip(sign):
+                if self.peek().value == sign and self.peek().kind == "operator":
+                    self.fail(f"'{sign}{sign}' means nothing here")
                 node = prefixed(sign, self._unary(filters=False))
                 break
         else:
             node = self._primary()
-        while filters and self._skip("|"):
+        while filters and self.skip("|"):
             name = self._filter_name()
-            arguments, keywords = self._arguments() if self._skip("(") else ((), ())
+            arguments, keywords = self._arguments() if self.skip("(") else ((), ())
             node = Filter(name, (bound(node), *arguments), keywords)
         return node
 
     def _primary(self) -> Node:
-        token = self._next()
+        token = self.next()
         node: Node
         if token.kind == "text":
             node = Constant(token.value)
@@ -300,18 +300,18 @@ class _Parser:
         else:
             node = self._aggregate(token)
         while True:
-            if self._skip("("):
+            if self.skip("("):
                 arguments, keywords = self._arguments()
                 node = Call(node, arguments, keywords)
-            elif self._skip("["):
+            elif self.skip("["):
                 keys = self._items("]")
                 if len(keys) != 1:
-                    self._fail("an index is one value")
+                    self.fail("an index is one value")
                 node = Lookup(node, keys[0])
-            elif self._skip("."):
-                key = self._next()
+            elif self.skip("."):
+                key = self.next()
                 if key.kind not in {"symbol", "constant"}:
-                    self._fail(f"expected a name after '.', got {key.value!r}")
+                    self.fail(f"expected a name after '.', got {key.value!r}")
                 node = Lookup(node, Constant(key.value))
             else:
                 return node
@@ -328,20 +328,20 @@ class _Parser:
 
     def _items(self, close: str) -> tuple[Node, ...]:
         items: list[Node] = []
-        while not self._skip(close):
-            if items and not self._skip(","):
-                self._fail("expected ','")
+        while not self.skip(close):
+            if items and not self.skip(","):
+                self.fail("expected ','")
             items.append(self._expression())
         return tuple(items)
 
     def _dictionary(self) -> DictOf:
         pairs: list[tuple[str, Node]] = []
-        while not self._skip("}"):
-            if pairs and not self._skip(","):
-                self._fail("expected ','")
-            key = self._next()
-            if key.kind not in {"symbol", "text"} or not self._skip(":"):
-                self._fail("expected a key and ':'")
+        while not self.skip("}"):
+            if pairs and not self.skip(","):
+                self.fail("expected ','")
+            key = self.next()
+            if key.kind not in {"symbol", "text"} or not self.skip(":"):
+                self.fail("expected a key and ':'")
             pairs.append((key.value, self._expression()))
         return DictOf(pairs)
 
@@ -349,12 +349,12 @@ class _Parser:
         arguments: list[Node] = []
         keywords: list[tuple[str, Node]] = []
         first = True
-        while not self._skip(")"):
-            if not first and not self._skip(","):
-                self._fail("expected ','")
+        while not self.skip(")"):
+            if not first and not self.skip(","):
+                self.fail("expected ','")
             first = False
             value = self._expression()
-            if isinstance(value, Name) and self._skip("="):
+            if isinstance(value, Name) and self.skip("="):
                 self.names.discard(value.name)
                 keywords.append((value.name, self._expression()))
             else:
@@ -362,48 +362,7 @@ class _Parser:
         return arguments, keywords
 
     def _filter_name(self) -> str:
-        name = self._symbol()
-        while self._skip("."):
-            name = f"{name}.{self._symbol()}"
+        name = self.symbol()
+        while self.skip("."):
+            name = f"{name}.{self.symbol()}"
         return name
-
-    # Tokens
-
-    def _peek(self, ahead: int = 0) -> Token:
-        at = self._at + ahead
-        return self._tokens[at] if at < len(self._tokens) else self._end
-
-    def _next(self) -> Token:
-        token = self._peek()
-        self._at += 1
-        return token
-
-    def _skip(self, operator: str) -> bool:
-        token = self._peek()
-        found = token.kind == "operator" and token.value == operator
-        self._at += found
-        return found
-
-    def _skip_word(self, word: str) -> bool:
-        token = self._peek()
-        found = token.kind == "symbol" and token.value == word
-        self._at += found
-        return found
-
-    def _symbol(self) -> str:
-        token = self._next()
-        if token.kind != "symbol":
-            self._at -= 1
-            self._fail("expected a name")
-        return token.value
-
-    def _expect(self, kind: Any) -> None:
-        if self._next().kind != kind:
-            self._at -= 1
-            close = "'}}'" if kind == "endvariable" else "'%}'"
-            self._fail(f"expected {close}")
-
-    def _fail(self, message: str) -> NoReturn:
-        token = self._peek()
-        found = "" if token.kind == "end" else f", found {token.value!r}"
-        raise TemplateError(f"line {token.line}: {message}{found}")

@@ -1,0 +1,1 @@
+"""promptfoo configs of our own, each with what promptfoo itself says of its rows."""

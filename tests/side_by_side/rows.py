@@ -1,0 +1,219 @@
+"""What promptfoo said of a config's rows, what we say, and where the two differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_llmdeploy.config.gates import SuiteConfig
+from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
+from pytest_llmdeploy.gates.promptfoo.config_file import read_config
+from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
+from pytest_llmdeploy.gates.promptfoo.matrix import read_matrix
+from pytest_llmdeploy.ports import Answer
+
+CONFIGS = Path(__file__).parent / "configs"
+ENVIRONMENT = {"SIDE_BY_SIDE_CITY": "Oslo", "SIDE_BY_SIDE_API_KEY": "not to be told"}
+"""Variables that both sides run with."""
+RECORD = "rows.json"
+DIFFERENCES = "differences.txt"
+"""Beside a config: a line for each reason for which rows are errors here and not there."""
+ALLOW_CODE = "allow_code"
+"""A file of this name beside a config lets its code run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One row, as either side tells it."""
+
+    prompt: str
+    variables: str
+    provider: str
+    description: str
+    verdict: str
+    """pass, fail or error."""
+    score: float
+    problem: str = ""
+    """Why it is an error here."""
+
+    @property
+    def test(self) -> tuple[str, ...]:
+        """What both sides call the row's test by."""
+        return (self.variables, self.provider, self.description)
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A config, told by both."""
+
+    theirs: Sequence[Told]
+    refused: bool
+    """promptfoo ended without a result, or without a row."""
+    ours: Sequence[Told]
+    message: str
+    """Why we refuse the config; empty where we don't."""
+
+
+def folders() -> list[Path]:
+    """Return the folders of all configs that have a record."""
+    return sorted(path.parent for path in CONFIGS.glob(f"*/{RECORD}"))
+
+
+def config_of(folder: Path) -> Path:
+    """Return the config of a folder."""
+    return next(folder.glob("promptfooconfig.*"))
+
+
+def sides(folder: Path) -> Sides:
+    """Return what both say of the folder's config."""
+    record = json.loads((folder / RECORD).read_text("utf-8"))
+    theirs = [Told(**row) for row in record["rows"]]
+    try:
+        ours, message = told_by_us(folder), ""
+    except ConfigError as error:
+        ours, message = [], str(error)
+    return Sides(theirs, not theirs, ours, message)
+
+
+def told_by_us(folder: Path) -> list[Told]:
+    """Read and judge a config whose rows bring their answers; raise ConfigError."""
+    from pytest_llmdeploy.gates.promptfoo import grading
+    from pytest_llmdeploy.gates.promptfoo.suite import case_of
+
+    config = SuiteConfig(
+        promptfoo=config_of(folder).name, allow_code=(folder / ALLOW_CODE).exists()
+    )
+    read = read_config(config_of(folder), folder)
+    matrix = read_matrix(read, allow_code=config.allow_code, parameters={})
+    told: list[Told] = []
+    for planned in matrix.rows:
+        row, case = planned.row, case_of(planned, config)
+        verdict, score, problem = "error", 0.0, case.problem or ""
+        if not problem:
+            assert case.canned is not None, f"{case.id} would ask a model"
+            answer = Answer(case.canned, None, None, None, 0.0, "canned", replayed=True)
+            try:
+                results = grading.evaluate_row(row, planned.messages, answer, None)
+                judged = grading.score_row(row, results)
+                verdict, score = "pass" if judged.passed else "fail", judged.score
+            except NotMeasuredError as error:
+                problem = str(error)
+        told.append(
+            Told(
+                row.prompt.rendered,
+                _variables(row.test["vars"]),
+                row.provider.label,
+                row.description,
+                verdict,
+                score,
+                problem,
+            )
+        )
+    return told
+
+
+def told_by_promptfoo(output: Mapping[str, Any]) -> list[Told]:
+    """Return the rows of promptfoo's own output, in the order of its matrix."""
+    rows = sorted(output["results"]["results"], key=lambda row: (row["testIdx"], row["promptIdx"]))
+    return [_told(row) for row in rows]
+
+
+def _told(row: Mapping[str, Any]) -> Told:
+    provider = row["provider"]
+    answer = (row.get("response") or {}).get("output")
+    prompt = row["prompt"]["raw"]
+    if provider["id"] == "echo" and isinstance(answer, str) and plain(answer) == plain(prompt):
+        prompt = answer  # its output shows JSON without the spaces that were sent
+    verdict = "pass" if row["success"] else "error" if row["failureReason"] == 2 else "fail"
+    return Told(
+        prompt,
+        _variables(row["vars"]),
+        provider.get("label") or provider["id"],
+        str(row["testCase"].get("description") or ""),
+        verdict,
+        float(row["score"]),
+    )
+
+
+def _variables(values: Mapping[str, Any]) -> str:
+    """Return the variables of a test as one text, in no order of their own."""
+    shown = {
+        name: plain(value) if isinstance(value, str) else parse_json(stringify(value))
+        for name, value in sorted(values.items())
+    }
+    return stringify(shown)
+
+
+def plain(text: str) -> str:
+    """Return JSON without the spaces between its parts; any other text as it is."""
+    try:
+        return stringify(parse_json(text))
+    except ValueError:
+        return text
+
+
+def differences(folder: Path) -> list[str]:
+    """Return a line for each way in which the two sides differ, expected ones left out."""
+    both = sides(folder)
+    if both.refused or both.message:
+        if both.refused and both.message:
+            return []
+        who = "promptfoo refuses it" if both.refused else f"we refuse it: {both.message}"
+        return [f"{folder.name}: {who}, the other side does not"]
+    if len(both.theirs) != len(both.ours):
+        return [f"{folder.name}: {len(both.theirs)} rows there, {len(both.ours)} here"]
+    expected = _expected(folder)
+    told: list[str] = []
+    met: set[str] = set()
+    for number, (theirs, ours) in enumerate(_paired(both.theirs, both.ours), start=1):
+        where = f"{folder.name}, row {number} ({ours.description or ours.prompt[:40]!r})"
+        reason = next((one for one in expected if one in ours.problem), None)
+        if reason is not None and ours.verdict == "error":
+            met.add(reason)
+            continue
+        if theirs.test != ours.test:
+            told.append(f"{where}: {theirs.test} there, {ours.test} here")
+        if theirs.verdict != ours.verdict:
+            why = f" ({ours.problem})" if ours.problem else ""
+            told.append(f"{where}: {theirs.verdict} there, {ours.verdict} here{why}")
+        elif theirs.verdict != "error":
+            if abs(theirs.score - ours.score) > 1e-9:
+                told.append(f"{where}: score {theirs.score} there, {ours.score} here")
+            exact = "\n" in theirs.prompt
+            if (
+                (theirs.prompt != ours.prompt)
+                if exact
+                else (plain(theirs.prompt) != plain(ours.prompt))
+            ):
+                told.append(f"{where}: {theirs.prompt!r} there, {ours.prompt!r} here")
+    told += [f"{folder.name}: no row is an error for '{one}'" for one in expected - met]
+    return told
+
+
+def _paired(theirs: Sequence[Told], ours: Sequence[Told]) -> list[tuple[Told, Told]]:
+    """Return the rows of the same test and prompt; files of a pattern come in any order there."""
+    left = sorted(ours, key=lambda row: row.test)
+    pairs: list[tuple[Told, Told]] = []
+    unmatched: list[Told] = []
+    for row in sorted(theirs, key=lambda row: row.test):
+        same = [
+            other
+            for other in left
+            if other.test == row.test and plain(other.prompt) == plain(row.prompt)
+        ]
+        # Of several that are written alike the one that is judged alike.
+        same.sort(key=lambda other: (other.verdict != row.verdict, abs(other.score - row.score)))
+        if same:
+            left.remove(same[0])
+            pairs.append((row, same[0]))
+        else:
+            unmatched.append(row)
+    return pairs + list(zip(unmatched, left, strict=True))
+
+
+def _expected(folder: Path) -> set[str]:
+    path = folder / DIFFERENCES
+    return set(path.read_text("utf-8").splitlines()) if path.exists() else set()
