@@ -59,6 +59,22 @@ class MissingExtraError(LLMDeployError):
 class NotMeasuredError(LLMDeployError):
     """Look at the infrastructure: the question could not be answered, so the verdict is ERROR."""
 
+    attempts = 1
+    """Requests that were sent in vain."""
+
+
+class ThrottledError(NotMeasuredError):
+    """Ask less at once, and later: the endpoint refused because of how much it is asked (429)."""
+
+    def __init__(self, text: str, wait: float | None = None) -> None:
+        super().__init__(text)
+        self.wait = wait
+        """Seconds until it wants to be asked again; None where it did not say."""
+
+
+class BudgetSpentError(NotMeasuredError):
+    """Raise the budget, or ask for less: what the run may spend is spent."""
+
 
 class NoDataError(NotMeasuredError):
     """Wait, or look at what is watched: what was asked for is not there, which never passes."""
