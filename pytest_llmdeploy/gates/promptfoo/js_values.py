@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 MOST_EXACT: Final = 2**53
 """Whole numbers beyond it are rounded, as all numbers are doubles there."""
+MOST_CHARACTERS: Final = 40_000_000
+"""Of one value's text: a list that holds another twice, again and again, would fill any memory."""
+_PART = 40
+"""Characters that a part of a list or object counts as, whatever it is."""
 SPACE: Final = "\t\n\v\f\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 """What ``\\s`` stands for, as the inside of a character class."""
 _TRIMMED = re.compile(f"^[{SPACE}]+|[{SPACE}]+$(?!\n)")
@@ -107,11 +111,39 @@ def to_text(value: Any) -> str:  # noqa: PLR0911 - a kind of value a line
     return "[object Object]"
 
 
-def joined(items: Iterable[Any], separator: str) -> str:
-    """Return what items.join(separator) is: null and undefined leave nothing."""
+def joined(items: Sequence[Any], separator: str) -> str:
+    """Return what items.join(separator) is: null and undefined leave nothing.
+
+    Raises ValueError where that is too long.
+    """
+    _check_size(items, len(separator))
+    return _joined(items, separator)
+
+
+def _joined(items: Sequence[Any], separator: str) -> str:
     return separator.join(
-        "" if item is None or item is UNDEFINED else to_text(item) for item in items
+        ""
+        if item is None or item is UNDEFINED
+        else _joined(item, ",")
+        if isinstance(item, list | tuple)
+        else to_text(item)
+        for item in items
     )
+
+
+def _check_size(value: Any, between: int = 0) -> None:
+    """Raise ValueError where the text of a value would be too long."""
+    left = MOST_CHARACTERS
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        left -= _PART + between + (len(one) if isinstance(one, str) else 0)
+        if left < 0:
+            raise ValueError(f"a value has more than {MOST_CHARACTERS} characters")
+        if isinstance(one, list | tuple):
+            waiting.extend(one[: left // _PART + 1])
+        elif isinstance(one, Mapping):
+            waiting.extend(one.values())
 
 
 def to_number(value: Any) -> float:  # noqa: PLR0911 - a kind of value a line
@@ -214,8 +246,9 @@ def parse_json(text: str) -> Any:
 def stringify(value: Any, indent: int = 0) -> str:
     """Return what JSON.stringify gives; "undefined" for what has no JSON.
 
-    Raises ValueError for what is nested too deeply.
+    Raises ValueError for what is nested too deeply or too long.
     """
+    _check_size(value)
     try:
         return _written(value, " " * indent, "\n" if indent else "")
     except RecursionError as error:

@@ -39,9 +39,9 @@ class Needs:
                 return f"an assertion needs '{name}', the stored answer of another row"
         texts = [raw, checks, *(value for value in variables.values() if isinstance(value, str))]
         for text in texts:
-            if "env" in text and (name := self.environment.withheld(text)):
+            if "env" in text and (withheld := self.environment.withheld(text)):
                 return (
-                    f"a template reads the variable {name} of this process: only those that the "
+                    f"a template reads the variable {withheld} of this process: only those that the "
                     "config itself names are filled in, and none that look like secrets"
                 )
         return None

@@ -33,6 +33,10 @@ def render(
         return Renderer(variables, environment or {}).render(_parsed(text))
     except RecursionError as error:
         raise TemplateError("the template is nested too deeply") from error
+    except TemplateError:
+        raise
+    except ValueError as error:  # a value that has too long a text
+        raise TemplateError(str(error)) from error
 
 
 def names(text: str) -> frozenset[str]:

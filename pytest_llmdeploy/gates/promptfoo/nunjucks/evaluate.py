@@ -241,7 +241,7 @@ class Renderer:
         except TemplateError:
             raise
         except (TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-            shown = stringify(arguments[0])[:60] if arguments else "nothing"
+            shown = _shown(arguments[0]) if arguments else "nothing"
             raise TemplateError(f"{what} cannot be applied to {quote(shown, 60)}") from error
         self._steps += size_of(value)
         return value
@@ -331,6 +331,13 @@ def arithmetic(operator: str, left: float, right: float) -> float:
         nothing = left == 0 or math.isnan(left)
         return math.nan if nothing else math.copysign(math.inf, left) * math.copysign(1, right)
     return plain(left / right)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return stringify(value)[:60]
+    except ValueError:
+        return "a long value"
 
 
 def _called(node: nodes.Node) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
 
-MOST_STEPS = 1_000_000
+MOST_STEPS = 300_000
 """Nodes that are evaluated, list items that are made, and texts that grow, per rendering."""
 MOST_CHARACTERS = 10_000_000
 """Characters that one rendering writes, or that one value has."""
-MOST_ITEMS = 1_000_000
+MOST_ITEMS = 100_000
 """Items of one list."""
 
 
