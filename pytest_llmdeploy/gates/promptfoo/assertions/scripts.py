@@ -1,0 +1,89 @@
+"""Assertions that are code: python, and javascript; what code may return, and what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_llmdeploy.gates.promptfoo import code
+from pytest_llmdeploy.gates.promptfoo.assertions.given import Given, Handler, Outcome
+from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, parse_json, to_text
+from pytest_llmdeploy.gates.wording import quote
+from pytest_llmdeploy.untrusted import one_line
+
+_SNAKE = {"pass_": "pass", "named_scores": "namedScores", "component_results": "componentResults"}
+_OBJECTS = ("namedScores", "namedScoreWeights", "tokensUsed")
+_FLOAT = re.compile(r"\s*([+-]?(?:Infinity|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))")
+
+
+def python(given: Given) -> Outcome:
+    """Judge ``python``: what raises fails, with ``not-`` as well."""
+    if not isinstance(given.value, str):
+        raise given.refuse("the value must be code, or file:// and a file")
+    code.refuse_unless_allowed("python", given.row)
+    returned = given.scripted
+    if isinstance(returned, code.RaisedError):
+        return Outcome(False, 0.0, f"the code raised {returned}")
+    try:
+        if returned is UNDEFINED:
+            context = code.context_of(given.assertion, given.row, given.answer)
+            returned = code.python_text("python", given.value, [given.output, context], given.row)
+        return of_script(given, returned)
+    except (code.RaisedError, ValueError) as error:
+        return Outcome(False, 0.0, f"the code failed: {error}")
+
+
+def javascript(given: Given) -> Outcome:
+    """Judge ``javascript``."""
+    raise given.refuse(code.JAVASCRIPT)
+
+
+def of_script(given: Given, returned: Any) -> Outcome:
+    """Return the outcome of what Python code returned; raise ValueError for what means nothing."""
+    if isinstance(returned, str):
+        lower = returned.lower()
+        if lower in ("true", "false"):
+            returned = lower == "true"
+        elif returned.startswith("{"):
+            returned = parse_json(returned)
+    if isinstance(returned, bool):
+        passed = returned != given.inverse
+        return Outcome(passed, 1.0 if passed else 0.0, f"the code returned {to_text(returned)}")
+    if isinstance(returned, Mapping | list):
+        return _of_object(given, returned)
+    number = _FLOAT.match(to_text(returned))
+    if not number:
+        raise ValueError(f"it returned {quote(to_text(returned))}, neither verdict nor score")
+    score = float(number[1].replace("Infinity", "inf"))
+    limit = given.limit()
+    holds = score > 0 if limit is None else score >= limit
+    return Outcome(holds != given.inverse, score, f"the code returned {score:g}")
+
+
+def _of_object(given: Given, returned: Any) -> Outcome:
+    result = dict(returned) if isinstance(returned, Mapping) else {}
+    for snake, camel in _SNAKE.items():
+        if snake in result:
+            result.setdefault(camel, result[snake])
+    passed, score, reason = result.get("pass"), result.get("score"), result.get("reason")
+    if (
+        not isinstance(passed, bool)
+        or isinstance(score, bool)
+        or not isinstance(score, int | float)
+        or not isinstance(reason, str)
+        or any(not isinstance(result.get(key), Mapping | list | None) for key in _OBJECTS)
+        or not isinstance(result.get("componentResults"), list | None)
+    ):
+        raise ValueError("what it returned needs pass, score and reason")
+    limit = given.limit()
+    if limit is not None and score < limit:
+        passed = False
+        reason = f"its score {score:g} is below the threshold {limit:g}: {reason}"
+    verdict = passed != given.inverse
+    if given.inverse:
+        reason = "passed" if verdict else f"the code said it passes: {reason}"
+    return Outcome(verdict, float(score), one_line(reason))
+
+
+HANDLERS: Mapping[str, Handler] = {"python": python, "javascript": javascript}
