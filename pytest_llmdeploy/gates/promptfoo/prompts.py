@@ -83,7 +83,7 @@ def matches(reference: str, prompt: Prompt) -> bool:
 
 _NOTHING = (
     "there is no prompt in {}: a text with '/', '\\' or '.' near its end is taken for a file, "
-    "unless it has more than one line; give such a text as {{raw: ..., label: ...}} in a file"
+    "unless it has more than one line; put such a text into a file"
 )
 
 
