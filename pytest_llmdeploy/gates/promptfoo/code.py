@@ -64,7 +64,7 @@ def refuse_unless_allowed(kind: str, row: Row) -> None:
         raise NotEvaluable(f"{kind}: {_ALLOW}")
 
 
-def run_file(
+def run_file(  # noqa: PLR0917
     name: str,
     function: str | None,
     written: Mapping[str, Any],
@@ -72,7 +72,7 @@ def run_file(
     row: Row,
     answer: Answer,
 ) -> Any:
-    """Return what a file's function returned for the output; for Python `RaisedError` what it raised.
+    """Return what a file's function returned for the output, or the RaisedError that it raised.
 
     Raises NotEvaluable.
     """

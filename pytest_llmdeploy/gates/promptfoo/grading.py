@@ -10,6 +10,7 @@ from pytest_llmdeploy.gates.assertions import AssertionResult, Grading, NotEvalu
 from pytest_llmdeploy.gates.promptfoo import transforms
 from pytest_llmdeploy.gates.promptfoo.assertions import HANDLERS, given
 from pytest_llmdeploy.gates.promptfoo.assertions.unsupported import reason_for
+from pytest_llmdeploy.gates.promptfoo.code import RaisedError
 from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, stringify, to_number
 from pytest_llmdeploy.gates.promptfoo.nunjucks import TemplateError, render
 from pytest_llmdeploy.gates.promptfoo.row import Row
@@ -112,21 +113,24 @@ class _Asked:
         if written.get("transform"):
             output = transforms.of_assertion(written["transform"], output, self.row, self.answer)
         value, scripted = loaded(written, output, self.row, self.answer)
-        outcome = HANDLERS[base](
-            given.Given(
-                kind=base,
-                inverse=inverse,
-                assertion=written,
-                value=value,
-                scripted=scripted,
-                output=output,
-                text=output if isinstance(output, str) else stringify(output),
-                row=self.row,
-                answer=self.answer,
-                messages=self.messages,
-                grading=self.grading,
-            )
+        asked = given.Given(
+            kind=base,
+            inverse=inverse,
+            assertion=written,
+            value=value,
+            scripted=scripted,
+            output=output,
+            text=output if isinstance(output, str) else stringify(output),
+            row=self.row,
+            answer=self.answer,
+            messages=self.messages,
+            grading=self.grading,
         )
+        if isinstance(scripted, RaisedError):
+            # Whatever the type, and with not- as well.
+            outcome = given.Outcome(False, 0.0, f"the code raised {scripted}")
+        else:
+            outcome = HANDLERS[base](asked)
         if math.isnan(outcome.score):
             raise NotEvaluable(f"{kind}: its score is not a number")
         weight = _weight(written)

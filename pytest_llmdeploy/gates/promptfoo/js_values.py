@@ -310,6 +310,8 @@ def _double(number: int) -> float:
 
 
 def _integer(digits: str) -> float:
+    if digits == "-0":
+        return -0.0
     return int(digits) if len(digits) < 16 else plain(float(digits))
 
 

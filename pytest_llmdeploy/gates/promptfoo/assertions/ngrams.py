@@ -61,7 +61,7 @@ def rouge_1(candidate: str, reference: str) -> float:
 
 
 def bleu_score(candidate: str, wanted: Sequence[str]) -> float:
-    """Return BLEU of orders 1 to 4 (Papineni et al. 2002); orders without an n-gram are left out."""
+    """Return BLEU of orders 1 to 4 (Papineni et al. 2002), of those that have an n-gram."""
     if not trim(candidate):
         return 0.0
     words = _words(candidate)

@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from pytest_llmdeploy.gates.assertions import NotEvaluable, pattern
+from pytest_llmdeploy.gates.assertions.spec import BadValue
 from pytest_llmdeploy.gates.promptfoo.js_values import SPACE
 
 MAX_DEPTH = 200
@@ -48,7 +49,7 @@ def search(source: str, text: str) -> bool:
     """
     try:
         return pattern.search("regex", translated(source), code_units(text))
-    except pattern.BadValue as error:
+    except BadValue as error:
         raise NotEvaluable(f"regex: {error}") from error
 
 
@@ -184,7 +185,7 @@ class _Parser:
             return "(?:)"
         return f"(?({number})\\{number}|)"
 
-    def code(self) -> int:
+    def code(self) -> int:  # noqa: PLR0911
         """Return the character that an escape stands for; `at` is behind the backslash."""
         source, char = self.source, self.source[self.at]
         self.at += 1

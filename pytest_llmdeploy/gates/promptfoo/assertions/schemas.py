@@ -13,14 +13,30 @@ from pytest_llmdeploy.gates.assertions import json_schema
 from pytest_llmdeploy.gates.promptfoo.assertions.patterns import translated
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
 
-_KEYWORDS = frozenset(
-    ["$schema", "$id", "$defs", "$vocabulary", "$comment", "definitions", "$ref", "type", "nullable", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "required", "const", "enum", "not", "anyOf", "oneOf", "allOf", "if", "then", "else", "propertyNames", "additionalProperties", "dependencies", "properties", "patternProperties", "additionalItems", "items", "contains", "format", "title", "description", "default", "deprecated", "readOnly", "writeOnly", "examples", "contentMediaType", "contentEncoding", "contentSchema"]
+_KNOWN = (
+    "$schema $id $defs $vocabulary $comment definitions $ref type nullable minimum maximum "
+    "exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern minItems "
+    "maxItems uniqueItems minProperties maxProperties required const enum not anyOf oneOf "
+    "allOf if then else propertyNames additionalProperties dependencies properties "
+    "patternProperties additionalItems items contains format title description default "
+    "deprecated readOnly writeOnly examples contentMediaType contentEncoding contentSchema"
 )
+_KEYWORDS = frozenset(_KNOWN.split())
 _ONE = ("not", "if", "then", "else", "propertyNames", "additionalProperties", "additionalItems")
 _MANY = ("anyOf", "oneOf", "allOf")
 _NAMED = ("properties", "patternProperties", "definitions", "$defs")
 _DRAFT_7 = "http://json-schema.org/draft-07/schema"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
+_TEMPLATE = re.compile(
+    r"(?:[^\x00-\x20\"'<>%\\^`{|}]|%[0-9a-f]{2}|\{[+#./;?&=,!@|]?[\w%.]+(?::\d{1,4}|\*)?"
+    r"(?:,[\w%.]+(?::\d{1,4}|\*)?)*\})*",
+    re.IGNORECASE | re.ASCII,
+)
+_URL = re.compile(
+    r"(?:https?|ftp)://(?:\S+(?::\S*)?@)?(?:\d{1,3}(?:\.\d{1,3}){3}"
+    r"|(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,})(?::\d{2,5})?(?:/\S*)?",
+    re.IGNORECASE,
+)
 _EMAIL = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
     r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -170,8 +186,8 @@ _FORMATS: Mapping[str, Callable[[Any], bool]] = {
     "duration": _matches(_DURATION),
     "uri": _matches(_URI),
     "uri-reference": lambda text: not re.search(r"[\s<>\"{}|\\^`]", text),
-    "uri-template": lambda text: not re.search(r"[\s<>\"'|\\^`]", text),
-    "url": _matches(re.compile(r"(?:https?|ftp)://[^\s/$.?#].[^\s]*", re.IGNORECASE)),
+    "uri-template": _matches(_TEMPLATE),
+    "url": _matches(_URL),
     "email": _matches(_EMAIL),
     "hostname": _matches(_HOST),
     "ipv4": _address(ipaddress.IPv4Address),
@@ -186,8 +202,5 @@ _FORMATS: Mapping[str, Callable[[Any], bool]] = {
     "byte": _matches(re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")),
     "int32": lambda number: number == int(number) and -(2**31) <= number < 2**31,
     "int64": lambda number: number == int(number),
-    "float": lambda number: True,
-    "double": lambda number: True,
-    "password": lambda text: True,
-    "binary": lambda text: True,
+    **dict.fromkeys(("float", "double", "password", "binary"), lambda _: True),
 }

@@ -23,8 +23,6 @@ def python(given: Given) -> Outcome:
         raise given.refuse("the value must be code, or file:// and a file")
     code.refuse_unless_allowed("python", given.row)
     returned = given.scripted
-    if isinstance(returned, code.RaisedError):
-        return Outcome(False, 0.0, f"the code raised {returned}")
     try:
         if returned is UNDEFINED:
             context = code.context_of(given.assertion, given.row, given.answer)

@@ -83,10 +83,8 @@ def contains(given: Given) -> Outcome:
     if not (isinstance(value, str) and value) and not (is_number and not math.isnan(value)):
         raise given.refuse("the value must be a text that is not empty, or a number")
     wanted, text = to_text(value), given.text
-    if given.kind == "icontains":
-        holds = wanted.lower() in text.lower()
-    else:
-        holds = wanted in text
+    anyhow = given.kind == "icontains"
+    holds = wanted.lower() in text.lower() if anyhow else wanted in text
     return said(given, holds, f"{_expected(given)} contain {quote(wanted)}, got {quote(text)}")
 
 

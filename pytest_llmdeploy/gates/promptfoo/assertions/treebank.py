@@ -1,4 +1,4 @@
-"""Words and signs of a text, apart as in the Penn Treebank, in the variant that ROUGE there takes."""
+"""Words and signs of a text, apart as in the Penn Treebank: what ROUGE counts there."""
 
 from __future__ import annotations
 

@@ -25,9 +25,13 @@ _REASONS = {
     "is-sql": "no SQL parser here reads the same dialects as promptfoo's",
     "contains-sql": "no SQL parser here reads the same dialects as promptfoo's",
 }
-GRADED = frozenset(
-    ["similar:dot", "similar:euclidean", "similar", "llm-rubric", "g-eval", "factuality", "model-graded-factuality", "model-graded-closedqa", "answer-relevance", "context-faithfulness", "context-recall", "context-relevance", "similar:cosine"]
+_BY_MODEL = (
+    "similar similar:cosine similar:dot similar:euclidean llm-rubric g-eval factuality model- "
+    "graded-factuality model-graded-closedqa answer-relevance context-faithfulness context- "
+    "recall context-relevance"
 )
+GRADED = frozenset(_BY_MODEL.split())
+"""Types that a judge or an embeddings endpoint decides."""
 _FAMILIES = {
     "trace-": "no traces are taken",
     "trajectory:": "no traces are taken",
