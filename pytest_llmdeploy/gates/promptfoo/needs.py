@@ -41,8 +41,8 @@ class Needs:
         for text in texts:
             if "env" in text and (withheld := self.environment.withheld(text)):
                 return (
-                    f"a template reads the variable {withheld} of this process: only those that the "
-                    "config itself names are filled in, and none that look like secrets"
+                    f"a template reads the variable {withheld} of this process: only those that "
+                    "the config itself names are filled in, and none that look like secrets"
                 )
         return None
 

@@ -55,11 +55,13 @@ def test_configs_that_are_no_data(tmp_path: Path, name: str, message: str) -> No
          "promptfooconfig.yaml: the config makes no row: its tests, and the prompts and providers "
          "that they name, leave nothing to ask"),
         (HEAD + "tests: tests.xlsx\n",
-         "promptfooconfig.yaml:3: tests: workbooks (tests.xlsx) are not read: save the sheet as CSV"),
+         "promptfooconfig.yaml:3: tests: workbooks (tests.xlsx) are not read: save the sheet as "
+         "CSV"),
         (HEAD + "tests: [file://none/*.yaml]\n",
          "promptfooconfig.yaml:3: tests[0]: the pattern none/*.yaml matches no file"),
         (HEAD + "tests: ['huggingface://datasets/a/b']\n",
-         "promptfooconfig.yaml:3: tests[0]: tests are not fetched from huggingface://: keep a file"),
+         "promptfooconfig.yaml:3: tests[0]: tests are not fetched from huggingface://: keep a "
+         "file"),
         (HEAD + "tests: ['file://make.py:tests']\n",
          "promptfooconfig.yaml:3: tests[0]: tests that code generates (make.py:tests) are not "
          "read: keep what it makes"),

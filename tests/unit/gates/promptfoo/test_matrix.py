@@ -7,8 +7,8 @@ import pytest
 
 from pytest_llmdeploy.gates.promptfoo.matrix import Planned
 from pytest_llmdeploy.gates.promptfoo.messages import messages_of
-from pytest_llmdeploy.gates.promptfoo.providers import Provider, read_provider, warnings
 from pytest_llmdeploy.gates.promptfoo.paths import Files
+from pytest_llmdeploy.gates.promptfoo.providers import Provider, read_provider, warnings
 from pytest_llmdeploy.gates.promptfoo.variables import NotSupportedError
 from tests.unit.gates.promptfoo.configs import HEAD, rows
 
@@ -46,9 +46,7 @@ def test_a_row_cannot_have_the_name_of_the_gate(tmp_path: Path) -> None:
 def test_rows_know_where_their_test_is_written(tmp_path: Path) -> None:
     text = HEAD + "tests:\n  - vars: {x: 1}\n  - file://t.yaml\n  - file://t.csv\n"
     files = {"t.yaml": "# first\n- vars: {x: 2}\n", "t.csv": 'x\n"a\nb"\nc\n'}
-    sources = [
-        one.row.source.removeprefix(f"{tmp_path}/") for one in rows(tmp_path, text, files)
-    ]
+    sources = [one.row.source.removeprefix(f"{tmp_path}/") for one in rows(tmp_path, text, files)]
     assert sources == ["promptfooconfig.yaml:4", "t.yaml:2", "t.csv:2", "t.csv:4"]
 
 

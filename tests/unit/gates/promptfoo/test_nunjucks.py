@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -34,7 +35,8 @@ VALUES: dict[str, Any] = {
         ("{{ '{\"a\": [1.0]}' | load | dump }}", '{"a":[1]}'),
         ("a {#- x -#} b {%- if t -%} c {%- endif %} d", "abc d"),
         ("{% raw %}{{ x }}{% endraw %}{% verbatim %}{% y %}{% endverbatim %}", "{{ x }}{% y %}"),
-        ("{{ s.split(' ') | join('+') | upper }} {{ s[0] }} {{ s.slice(-3) }}", "HELLO+WORLD h rld"),
+        ("{{ s.split(' ') | join('+') | upper }} {{ s[0] }} {{ s.slice(-3) }}",
+         "HELLO+WORLD h rld"),
         ("<b>{{ '<i>' }}</b>", "<b><i></b>"),
         ("{{ 'x' if n > 2 else 'y' }} {{ 2 in list }} {{ 'b' in obj }} {{ n is odd }}",
          "x true true true"),
@@ -88,12 +90,15 @@ def test_templates_end_in_time(template: str) -> None:
         render(template, {})
 
 
-@pytest.mark.parametrize("template", ["{{ s.__class__ }}", "{{ s['__class__'] }}", "{{ obj.keys }}"])
+@pytest.mark.parametrize(
+    "template", ["{{ s.__class__ }}", "{{ s['__class__'] }}", "{{ obj.keys }}"]
+)
 def test_templates_reach_values_only(template: str) -> None:
     try:
-        assert render(template, VALUES) == ""
+        text = render(template, VALUES)
     except TemplateError as error:
-        assert "is not supported in templates" in str(error)
+        text = str(error)
+    assert text in {"", "the method 'keys' is not supported in templates"}
 
 
 def test_the_environment_is_what_is_given() -> None:
@@ -107,7 +112,5 @@ def test_names_are_what_is_looked_up() -> None:
 
 @given(st.text(alphabet="{}%#-|.()[]' \nabcxif0=~!", max_size=60))
 def test_any_text_is_rendered_or_refused(text: str) -> None:
-    try:
-        render(text, {"a": 1, "b": ["x"], "c": {"a": 2}})
-    except TemplateError as error:
-        assert str(error)
+    with contextlib.suppress(TemplateError):
+        assert isinstance(render(text, {"a": 1, "b": ["x"], "c": {"a": 2}}), str)
