@@ -10,8 +10,9 @@ from pytest_llmdeploy.errors import ConfigError
 from tests.unit.gates.helpers import load
 
 TYPES = (
-    "contains, contains-all, contains-any, equals, icontains, icontains-all, icontains-any,"
-    " is-json, is-refusal, latency, python, regex, starts-with, word-count"
+    "contains, contains-all, contains-any, cost, equals, finish-reason, icontains, icontains-all,"
+    " icontains-any, is-json, is-refusal, latency, perplexity, perplexity-score, python, regex,"
+    " starts-with, word-count"
 )
 BROKEN: list[tuple[str, bytes, list[str]]] = [
     (
