@@ -11,8 +11,10 @@ from typing import Any
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
 from pytest_llmdeploy.gates.promptfoo.config_file import read_config
+from pytest_llmdeploy.gates.promptfoo.grading import evaluate_row, score_row
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
 from pytest_llmdeploy.gates.promptfoo.matrix import read_matrix
+from pytest_llmdeploy.gates.promptfoo.suite import case_of
 from pytest_llmdeploy.ports import Answer
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -80,9 +82,6 @@ def sides(folder: Path) -> Sides:
 
 def told_by_us(folder: Path) -> list[Told]:
     """Read and judge a config whose rows bring their answers; raise ConfigError."""
-    from pytest_llmdeploy.gates.promptfoo import grading
-    from pytest_llmdeploy.gates.promptfoo.suite import case_of
-
     config = SuiteConfig(
         promptfoo=config_of(folder).name, allow_code=(folder / ALLOW_CODE).exists()
     )
@@ -96,8 +95,8 @@ def told_by_us(folder: Path) -> list[Told]:
             assert case.canned is not None, f"{case.id} would ask a model"
             answer = Answer(case.canned, None, None, None, 0.0, "canned", replayed=True)
             try:
-                results = grading.evaluate_row(row, planned.messages, answer, None)
-                judged = grading.score_row(row, results)
+                results = evaluate_row(row, planned.messages, answer, None)
+                judged = score_row(row, results)
                 verdict, score = "pass" if judged.passed else "fail", judged.score
             except NotMeasuredError as error:
                 problem = str(error)

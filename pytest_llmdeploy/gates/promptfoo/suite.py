@@ -14,8 +14,13 @@ from pytest_llmdeploy.errors import ConfigError, Problem
 from pytest_llmdeploy.gates.assertions import AssertionRegistry, AssertionResult, Grading
 from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.cases import Where
-from pytest_llmdeploy.gates.promptfoo import grading
 from pytest_llmdeploy.gates.promptfoo.config_file import Config, read_config
+from pytest_llmdeploy.gates.promptfoo.grading import (
+    evaluate_row,
+    score_row,
+    unsupported,
+    vacuity,
+)
 from pytest_llmdeploy.gates.promptfoo.js_values import to_text
 from pytest_llmdeploy.gates.promptfoo.matrix import Matrix, Planned, read_matrix
 from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, Files
@@ -53,10 +58,10 @@ def read_promptfoo(
     def evaluate(
         case: Case, messages: Sequence[Message], answer: Answer, judge: Grading | None
     ) -> Sequence[AssertionResult]:
-        return grading.evaluate_row(planned[case.id].row, messages, answer, judge)
+        return evaluate_row(planned[case.id].row, messages, answer, judge)
 
     def score(case: Case, results: Sequence[AssertionResult]) -> SampleScore:
-        return grading.score_row(planned[case.id].row, results)
+        return score_row(planned[case.id].row, results)
 
     return SuiteParts(
         cases=cases,
@@ -75,7 +80,7 @@ def read_promptfoo(
 def case_of(planned: Planned, config: SuiteConfig) -> Case:
     """Return the case of a row."""
     row = planned.row
-    problem = planned.problem or grading.unsupported(row)
+    problem = planned.problem or unsupported(row)
     return Case(
         id=row.id,
         vars=row.vars,
@@ -91,7 +96,7 @@ def case_of(planned: Planned, config: SuiteConfig) -> Case:
         canned=planned.canned,
         problem=problem,
         judgement=_judgement(planned),
-        vacuous=None if problem else grading.vacuity(row),
+        vacuous=None if problem else vacuity(row),
     )
 
 
