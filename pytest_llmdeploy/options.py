@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.run import ANSWERS_NAME, OUTPUT_ROOT, Replay
 
 DEFAULT_ENVIRONMENT = "local"
 CONFIG_NAME = "llmdeploy.yaml"
@@ -61,6 +62,9 @@ def _baseline(text: str) -> str:
     return text
 
 
+REPLAYS = ("off", "record", "strict")
+
+
 def add_options(parser: pytest.Parser) -> None:
     """Register our options but ``--env``, which waits for `add_env_option`."""
     group = _group(parser)
@@ -108,6 +112,23 @@ def add_options(parser: pytest.Parser) -> None:
         " `llmdeploy bless` wrote, or git:REF for that file as a commit has it",
     )
     group.addoption(
+        "--llmdeploy-replay",
+        dest="llmdeploy_replay",
+        metavar="MODE",
+        choices=REPLAYS,
+        default="off",
+        help="Answers of models: record keeps those of this run for others, strict takes recorded"
+        " ones and asks nobody (default: off)",
+    )
+    group.addoption(
+        "--llmdeploy-answers",
+        dest="llmdeploy_answers",
+        metavar="PATH",
+        type=Path,
+        help="File with recorded answers, or the output folder of a run"
+        f" (default: {OUTPUT_ROOT}/{ANSWERS_NAME})",
+    )
+    group.addoption(
         "--llmdeploy-keep-cluster",
         dest="llmdeploy_keep_cluster",
         action="store_true",
@@ -151,6 +172,22 @@ def environment_name(config: pytest.Config) -> str:
     option: str | None = config.getoption("llmdeploy_env", default=None)
     ini: str | None = config.getini(ENVIRONMENT_INI)
     return option or os.environ.get(ENVIRONMENT_VARIABLE) or ini or DEFAULT_ENVIRONMENT
+
+
+def replay(config: pytest.Config) -> Replay:
+    """Return what is to become of the answers of models."""
+    mode: str = config.getoption("llmdeploy_replay")
+    chosen: Path | None = config.getoption("llmdeploy_answers")
+    if chosen is not None and mode == "off":
+        raise pytest.UsageError(
+            "--llmdeploy-answers belongs to --llmdeploy-replay record or strict: give both"
+        )
+    if chosen is not None and mode == "record" and chosen.is_dir():
+        raise pytest.UsageError(
+            f"--llmdeploy-answers: {str(chosen)!r} is a folder: answers are recorded in a file"
+        )
+    path = chosen or config.rootpath / OUTPUT_ROOT / ANSWERS_NAME
+    return Replay(mode, path.absolute())
 
 
 def config_path(config: pytest.Config) -> Path:

@@ -12,6 +12,8 @@ from typing import Any
 from pytest_llmdeploy.errors import NotMeasuredError
 
 OUTPUT_ROOT = ".llmdeploy"
+ANSWERS_NAME = "answers.sqlite"
+"""File in OUTPUT_ROOT that keeps answers for later runs."""
 
 
 def claim_folder(folder: Path, run_id: str) -> None:
@@ -35,6 +37,21 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What becomes of the answers of models."""
+
+    mode: str = "off"
+    """off, record or strict."""
+    answers: Path = Path(OUTPUT_ROOT) / ANSWERS_NAME
+    """The file that answers are recorded in or taken from, or a run's output folder."""
+
+    @property
+    def strict(self) -> bool:
+        """Nobody is asked."""
+        return self.mode == "strict"
+
+
 @dataclass(slots=True)
 class Run:
     """What every process of the run agrees on; the output folder is made on first use."""
@@ -52,6 +69,8 @@ class Run:
     """Seconds for which that shift is watched."""
     baseline: str | None = None
     """What the gates are held against, as --llmdeploy-baseline names it."""
+    replay: Replay = Replay()
+    """What becomes of the answers of models."""
     worker: str | None = None
     """xdist's id of this process, such as gw0; None in the controller or without xdist."""
     worker_count: int = 1

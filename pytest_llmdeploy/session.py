@@ -228,6 +228,7 @@ def _run(config: pytest.Config) -> Run:
     weight: int | None = config.getoption("llmdeploy_weight")
     duration: float | None = config.getoption("llmdeploy_duration")
     baseline: str | None = config.getoption("llmdeploy_baseline")
+    replay = options.replay(config)
     if duration is not None and weight is None:
         raise pytest.UsageError("--llmdeploy-duration belongs to --llmdeploy-weight: give both")
     shared: dict[str, Any] | None = getattr(config, "workerinput", {}).get("llmdeploy")
@@ -241,6 +242,7 @@ def _run(config: pytest.Config) -> Run:
             weight=weight,
             duration=duration,
             baseline=baseline,
+            replay=replay,
             keep=keep,
             worker=os.environ.get("PYTEST_XDIST_WORKER", "worker"),
             worker_count=int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
@@ -261,5 +263,6 @@ def _run(config: pytest.Config) -> Run:
         weight=weight,
         duration=duration,
         baseline=baseline,
+        replay=replay,
         keep=keep,
     )

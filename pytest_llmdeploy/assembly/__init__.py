@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
@@ -35,7 +36,7 @@ from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
 from pytest_llmdeploy.platforms.fleet_entry import FleetPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
-from pytest_llmdeploy.ports import Model, Platform, Service
+from pytest_llmdeploy.ports import Embedder, Model, Platform, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.run import Run
 from pytest_llmdeploy.verdicts import Verdict
@@ -245,6 +246,11 @@ class Assembly:
 
         They are asked anew each time: who answers there may have changed, for ports are used again.
         """
+        if self.run.replay.strict:
+            raise NotMeasuredError(
+                f"gate '{name}' asks the version that is released, which no recorded answer comes"
+                " from: release without --llmdeploy-replay strict"
+            )
         asker = f"{self.run.worker or 'main'} {next(self._asked)}"
         plan = GatePlan(
             self,
@@ -261,11 +267,19 @@ class Assembly:
     def engine(self) -> GateEngine:
         """The engine that asks the cases of all gates."""
         if self._engine is None:
+            from pytest_llmdeploy.gates.answers import answers_file
             from pytest_llmdeploy.gates.engine import GateEngine
 
             record = self.run.prepare() / "records" / "gates.sqlite"
             pulse = self.run.process_pulse_path
-            self._engine = GateEngine(record, pulse, self.run.worker_count)
+            replay = self.run.replay
+            self._engine = GateEngine(
+                record,
+                pulse,
+                self.run.worker_count,
+                replay=answers_file(replay.answers) if replay.strict else None,
+                answers=replay.answers if replay.mode == "record" else None,
+            )
         return self._engine
 
     def close(self, finish: Callable[[], bool] = lambda: False) -> list[str]:
@@ -299,6 +313,7 @@ class GatePlan:
 
         `where` returns file and line of a key of `config`.
         """
+        from pytest_llmdeploy.assembly.asked import asking_of, check_prices
         from pytest_llmdeploy.gates.suite import Clients, build_suite
 
         self.loaded = loaded
@@ -306,6 +321,8 @@ class GatePlan:
         self.config = config
         self.wanted: Sequence[str] = ()
         """Ids of the cases that this run asks."""
+        self.decides = False
+        """The gate's own item is selected."""
         self._assembly = assembly
         self._service = service
         self._noted = False
@@ -317,9 +334,12 @@ class GatePlan:
             where=where or loaded.where,
             registry=assembly.registry,
             timeout=config.timeout or loaded.service.timeout,
-            clients=Clients(self._model),
+            clients=Clients(self._model, self._judge, self._embedder),
             redact=loaded.redactor.deep,
         )
+        self.asking = asking_of(loaded, config, service)
+        if loaded.budget.dollars is not None and not assembly.run.replay.strict:
+            check_prices(config, self.asking, (where or loaded.where)("budget", "dollars"))
 
     def _model(self) -> Model:
         own = self.config.endpoint
@@ -330,16 +350,46 @@ class GatePlan:
             endpoint = self._assembly.endpoint(self.loaded, service)
         return OpenAIChatModel(endpoint, retries=self.config.retries)
 
+    def _judge(self) -> Model:
+        own = self.config.judge.endpoint
+        if own is None:  # the judged model judges itself, which the evidence tells
+            return self._model()
+        endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
+        return OpenAIChatModel(endpoint, retries=self.config.retries)
+
+    def _embedder(self) -> Embedder:
+        from pytest_llmdeploy.models.openai_embeddings import OpenAIEmbedder
+
+        config = self.config.embeddings
+        if config is None:
+            service = self._service or self._assembly.service(self.loaded)
+            endpoint = self._assembly.endpoint(self.loaded, service)
+        elif config.endpoint is not None:
+            own = config.endpoint
+            endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
+        else:
+            from pytest_llmdeploy.models.local_embeddings import LocalEmbedder
+
+            assert config.local is not None
+            return LocalEmbedder(config.local, self.loaded.root)
+        return OpenAIEmbedder(endpoint, retries=self.config.retries)
+
     @property
     def _asks_the_service(self) -> bool:
-        return self.config.endpoint is None and self._service is None
+        here = self.config.endpoint is None and self._service is None
+        return here and not self._assembly.run.replay.strict
 
     def _ready(self) -> GateEngine:
         if self._asks_the_service:
             self._assembly.service(self.loaded)  # here, not on the loop: starting it takes a while
         engine = self._assembly.engine
         if not self._noted:
-            engine.want(self.suite, self.wanted or list(self.suite.cases))
+            asking = self.asking
+            if self.config.decision.stop_early and self.decides:
+                from pytest_llmdeploy.gates.decision import Decision
+
+                asking = replace(asking, enough=Decision(self.config, self.suite.cases))
+            engine.want(self.suite, self.wanted or list(self.suite.cases), asking)
             self._noted = True
         return engine
 

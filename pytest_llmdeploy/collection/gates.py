@@ -118,8 +118,20 @@ def case_line(case: Case) -> int:
 
 
 def measure_case(plan: GatePlan, case: Case) -> Measurement:
-    """Wait for one case's result."""
-    result = plan.result(case.id)
+    """Wait for one case's result.
+
+    A case that was left out is skipped without a verdict where its gate tells of it.
+    """
+    from pytest_llmdeploy.gates.engine import NotNeededError
+
+    try:
+        result = plan.result(case.id)
+    except NotNeededError as error:
+        pytest.skip(str(error))
+    if left_out := result.get(NOT_ASKED):
+        if plan.decides:
+            pytest.skip(f"not asked: {left_out}")
+        return Measurement(Verdict.INCONCLUSIVE, f"not asked: {left_out}", result)
     verdict = Verdict(result["verdict"])
     return Measurement(verdict, result["reason"], result, partial(explain, case, result))
 

@@ -23,6 +23,7 @@ def note_selected(items: Sequence[pytest.Item]) -> None:
     for key, cases in selected.items():
         gate = gates.get(key)
         if gate is not None:
+            gate.plan.decides = True
             gate.plan.wanted = list(gate.plan.suite.cases)
             for case in cases:
                 case.counted = True

@@ -139,9 +139,7 @@ class AnswerStore:
         try:
             answer = json.loads(rows[0][0])
         except ValueError as error:
-            raise NotMeasuredError(
-                f"the answers in {self.path} cannot be used: {error}"
-            ) from error
+            raise NotMeasuredError(f"the answers in {self.path} cannot be used: {error}") from error
         return answer if isinstance(answer, dict) else None
 
     def difference(self, call: Call, parameters: Mapping[str, Any]) -> str:

@@ -13,20 +13,34 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
+from pytest_llmdeploy.errors import BudgetSpentError, NotMeasuredError, UnreachableError
+from pytest_llmdeploy.gates.answers import AnswerStore
+from pytest_llmdeploy.gates.asking import Asking, Party
 from pytest_llmdeploy.gates.assertions import Grading
+from pytest_llmdeploy.gates.budget import Budget, Prices, limited
 from pytest_llmdeploy.gates.case import Case
-from pytest_llmdeploy.gates.grading import LoopGrading, Unrecorded
+from pytest_llmdeploy.gates.counting import NOT_ASKED
+from pytest_llmdeploy.gates.decision import Standing
+from pytest_llmdeploy.gates.grading import LoopGrading
 from pytest_llmdeploy.gates.identity import case_hash
+from pytest_llmdeploy.gates.pacing import Pacer
 from pytest_llmdeploy.gates.record import redacted, surprise
+from pytest_llmdeploy.gates.recording import (
+    Calls,
+    NotRecordedError,
+    RecordedEmbedder,
+    RecordedModel,
+)
 from pytest_llmdeploy.gates.store import CaseStore, Result
 from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
+from pytest_llmdeploy.gates.writing import Writer
 from pytest_llmdeploy.liveness import Pulse
-from pytest_llmdeploy.ports import Answer, Message, Model
+from pytest_llmdeploy.ports import Answer, Message
 from pytest_llmdeploy.verdicts import Verdict
 
 REFUSALS_IN_A_ROW = 5
@@ -37,6 +51,19 @@ CLOSE_TIMEOUT = 10.0
 """Seconds in which cancelled requests have to be gone."""
 ABANDONED_INTERVAL = 1.0
 """Seconds between looks for workers that died with claimed cases."""
+
+
+AHEAD = 4
+"""One case in so many is claimed beyond what is in flight, so that none waits for a claim."""
+NOT_NEEDED = "not asked: the gate's verdict can no longer change"
+
+
+class NotNeededError(Exception):
+    """The case was left out, because the verdict of its gate is known."""
+
+
+class _SettledError(Exception):
+    """It is a case's turn, and it is not needed any more."""
 
 
 @dataclass(slots=True)
@@ -64,6 +91,14 @@ class _State:
 
     suite: Suite
     progress: Progress
+    asking: Asking = field(default_factory=Asking)
+    standing: Standing | None = None
+    """Counts results where asking may stop early."""
+    counted: set[str] = field(default_factory=set)
+    """Ids of the results that `standing` has."""
+    settled: bool = False
+    begun: set[str] = field(default_factory=set)
+    """Ids of cases of which a request was sent."""
     finished: dict[str, Result] = field(default_factory=dict)
     """Results of this process that no item has taken yet; all are in the store."""
     drive: Future[None] | None = None
@@ -79,6 +114,8 @@ class _State:
         A thousand cases, each waiting for its timeout and its retries, would take hours to tell
         what the first ones told.
         """
+        if isinstance(error, NotRecordedError | BudgetSpentError):
+            return  # told for each case, and at no cost
         self.failed += 1
         self.refused += isinstance(error, UnreachableError)
         if self.answered or self.broken:
@@ -95,13 +132,28 @@ class _State:
 class GateEngine:
     """Deals out, asks and judges the cases of this run's suites; made on the first gate item."""
 
-    def __init__(self, record: Path, pulse: Path, workers: int) -> None:
+    def __init__(
+        self,
+        record: Path,
+        pulse: Path,
+        workers: int,
+        *,
+        replay: Path | None = None,
+        answers: Path | None = None,
+    ) -> None:
+        """`replay` has the answers that are taken instead of asking; `answers` gets new ones."""
+        self._replay = None if replay is None else AnswerStore(replay, writable=False)
+        self._shared = None if answers is None else AnswerStore(answers, writable=True)
         self._workers = workers
+        self._record = record
+        self._pacers: dict[str, Pacer] = {}
+        self._budgets: dict[str, Budget] = {}
         self._states: dict[str, _State] = {}
         self._news = threading.Condition()
         self._closing = False
         self._reading = CaseStore(record, pulse)
         self._writing = CaseStore(record, pulse)
+        self._writer = Writer(self._writing, self._shared)
         self._pulse = Pulse(pulse)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -123,11 +175,15 @@ class GateEngine:
         for drive in drives:
             drive.cancel()
         self._run(self._settled()).result(timeout=CLOSE_TIMEOUT)
+        self._run(self._flushed()).result(timeout=CLOSE_TIMEOUT)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=CLOSE_TIMEOUT)
         self._loop.close()
-        self._reading.close()
-        self._writing.close()
+        for store in (self._reading, self._writing, self._replay, self._shared):
+            if store is not None:
+                store.close()
+        for budget in self._budgets.values():
+            budget.close()
         self._pulse.stop()
 
     async def _settled(self) -> None:
@@ -135,21 +191,31 @@ class GateEngine:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _flushed(self) -> None:
+        self._writer.flush()
+
     def _run(self, work: Coroutine[Any, Any, None]) -> Future[None]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
-    def want(self, suite: Suite, ids: Sequence[str]) -> None:
+    def want(self, suite: Suite, ids: Sequence[str], asking: Asking | None = None) -> None:
         """Note that these cases of `suite` will be asked for; nothing is sent yet."""
+        asking = asking or Asking()
         positions = {case_id: position for position, case_id in enumerate(suite.cases)}
         self._reading.add(suite.key, [(positions[case_id], case_id) for case_id in ids])
-        self._states[suite.key] = _State(suite, Progress(wanted=len(ids)))
+        self._states[suite.key] = _State(
+            suite,
+            Progress(wanted=len(ids)),
+            asking,
+            asking.enough.standing() if asking.enough else None,
+        )
 
     def result(
         self, key: str, case_id: str, waiting: Callable[[Progress], None] = lambda _: None
     ) -> Result:
         """Return the result of one case, asking its suite's cases when that has not begun.
 
-        `waiting` is called every now and then while there is none.
+        `waiting` is called every now and then while there is none. Raises NotNeededError for a
+        case that is left out because its gate's verdict is known.
         """
         state = self._states[key]
         looked = time.monotonic()
@@ -164,6 +230,8 @@ class GateEngine:
             if time.monotonic() - looked > ABANDONED_INTERVAL or _ended(state):
                 looked = time.monotonic()
                 self._reading.release_abandoned(key)
+                if self._left_out(state, case_id):
+                    raise NotNeededError(NOT_NEEDED)
                 if _ended(state):
                     self._raise_crash(state)
                     self._start(state)
@@ -179,8 +247,16 @@ class GateEngine:
         there = self._reading.results(key)
         missing = [case_id for case_id in self._states[key].suite.cases if case_id not in there]
         for case_id in missing:
-            self.result(key, case_id, waiting)
+            with suppress(NotNeededError):
+                self.result(key, case_id, waiting)
         return self._reading.results(key) if missing else there
+
+    def _left_out(self, state: _State, case_id: str) -> bool:
+        return (
+            state.standing is not None
+            and self._reading.is_settled(state.suite.key)
+            and self._reading.unclaimed(state.suite.key, case_id)
+        )
 
     def _start(self, state: _State) -> None:
         state.drive = self._run(self._drive(state))
@@ -193,22 +269,22 @@ class GateEngine:
 
     async def _drive(self, state: _State) -> None:
         """Claim and ask until no case of the suite is left to claim."""
-        suite = state.suite
+        suite, asking = state.suite, state.asking
         share = max(1, math.ceil(suite.concurrency / self._workers))
-        model = suite.clients.model()
-        judge = suite.clients.judge
-        grading = LoopGrading(
-            suite.judging,
-            None if judge is None else lambda: Unrecorded(judge()),
-            suite.clients.embedder,
+        calls = self._calls(state)
+        model = RecordedModel(
+            suite.clients.model, asking.model.name, calls, self._pacer(asking.model, share)
         )
-        slots = asyncio.Semaphore(share)
+        if self._replay is None:
+            model.prepare()  # an error of it is one of the run, not of each case
         running: set[asyncio.Task[None]] = set()
+        grading = self._grading(state, calls, share)
+        most = share + math.ceil(share / AHEAD)
         try:
             while True:
-                free = 0 if self._closing else share - len(running)
+                free = 0 if self._closing or state.settled else most - len(running)
                 for case_id in self._writing.claim(suite.key, free) if free else ():
-                    ask = self._settle(state, suite.cases[case_id], model, grading, slots)
+                    ask = self._settle(state, suite.cases[case_id], model, grading)
                     running.add(asyncio.create_task(ask))
                 state.progress.in_flight = len(running)
                 if not running:
@@ -216,6 +292,8 @@ class GateEngine:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
+                if done and state.standing is not None:
+                    self._look_whether_settled(state)
         finally:
             for task in running:
                 task.cancel()
@@ -223,34 +301,93 @@ class GateEngine:
             await grading.aclose()
             await model.aclose()
 
+    def _pacer(self, party: Party, share: int) -> Pacer:
+        pacer = self._pacers.setdefault(party.address, Pacer(share))
+        pacer.widen(share)
+        return pacer
+
+    def _calls(self, state: _State) -> Calls:
+        asking = state.asking
+        budget = None
+        if self._replay is None and limited(asking.budget):
+            if asking.budget_name not in self._budgets:
+                self._budgets[asking.budget_name] = Budget(
+                    self._record, asking.budget_name, asking.budget
+                )
+            budget = self._budgets[asking.budget_name]
+        needed = budget is not None and asking.budget.dollars is not None
+        prices = Prices(asking.prices, needed)
+        return Calls(self._writer, state.suite.redact, prices, budget, self._replay)
+
+    def _grading(self, state: _State, calls: Calls, share: int) -> LoopGrading:
+        clients, asking = state.suite.clients, state.asking
+        unpaid = Calls(self._writer, state.suite.redact, replay=self._replay)
+        judge, embedder = clients.judge, clients.embedder
+        return LoopGrading(
+            state.suite.judging,
+            None
+            if judge is None
+            else lambda: RecordedModel(
+                judge, asking.judge.name, calls, self._pacer(asking.judge, share)
+            ),
+            None
+            if embedder is None
+            else lambda: RecordedEmbedder(
+                embedder,
+                asking.embedder.name,
+                unpaid if asking.embedder.free else calls,
+                self._pacer(asking.embedder, share),
+            ),
+        )
+
+    def _look_whether_settled(self, state: _State) -> None:
+        """Stop dealing out cases, in all processes, once the verdict cannot change any more."""
+        standing, key = state.standing, state.suite.key
+        if standing is None or state.settled:
+            return
+        if self._workers > 1:
+            if self._writing.is_settled(key):
+                state.settled = True
+                return
+            for case_id in self._writing.finished(key) - state.counted:
+                result = self._writing.result(key, case_id)
+                if result is not None:
+                    state.counted.add(case_id)
+                    standing.add(case_id, result)
+        if standing.settled:
+            self._writing.settle(key)
+            state.settled = True
+
     async def _settle(
-        self,
-        state: _State,
-        case: Case,
-        model: Model,
-        grading: Grading,
-        slots: asyncio.Semaphore,
+        self, state: _State, case: Case, model: RecordedModel, grading: Grading
     ) -> None:
         """Ask one case as often as it wants, judge it and keep the result."""
         suite = state.suite
         try:
             messages = suite.messages(case)
-            samples = await asyncio.gather(
-                *(
-                    self._sample(state, case, messages, model, grading, slots)
-                    for _ in range(case.repeats)
-                )
+            samples = await _all(
+                [
+                    self._sample(state, case, messages, model, grading, n)
+                    for n in range(case.repeats)
+                ]
             )
             judged = judge_samples(case, samples)
+            if judged["verdict"] == Verdict.ERROR and (spent := _spent(samples)):
+                judged[NOT_ASKED] = spent
             judged["hash"] = case_hash(case)
             judged["messages"] = [dict(message) for message in messages]
             result = redacted(judged, suite.redact)
-            self._writing.finish(suite.key, case.id, result)
+        except _SettledError:
+            self._writing.give_back(suite.key, [case.id])
+            return
         except NotMeasuredError:  # the record cannot be written: no other case can do better
             raise
         except Exception as error:  # noqa: BLE001 - becomes the case's ERROR, with its traceback
             result = surprise(case, error, suite.redact)
-            self._writing.finish(suite.key, case.id, result)
+        await self._writer.finish(suite.key, case.id, result)
+        if state.standing is not None and case.id not in state.counted:
+            state.counted.add(case.id)
+            state.standing.add(case.id, result)
         with self._news:
             state.finished[case.id] = result
             state.progress.finished += 1
@@ -262,26 +399,64 @@ class GateEngine:
         state: _State,
         case: Case,
         messages: Sequence[Message],
-        model: Model,
+        model: RecordedModel,
         grading: Grading,
-        slots: asyncio.Semaphore,
+        number: int,
     ) -> Sample:
         suite = state.suite
         if case.problem is not None:
             return unanswered(case.problem)
         if case.canned is not None:
             return await suite.sample(case, messages, _canned(case.canned), grading)
-        async with slots:
+
+        def go() -> None:
+            if state.settled and case.id not in state.begun:
+                raise _SettledError
             if state.broken:
-                return unanswered(state.broken)
-            try:
-                parameters = {**suite.parameters, **case.parameters}
-                answer = await model.ask(messages, parameters, suite.timeout)
-            except NotMeasuredError as error:
+                raise _NotSentError(state.broken)
+            if state.standing is not None:
+                state.begun.add(case.id)
+
+        try:
+            answer = await model.ask(
+                messages,
+                {**suite.parameters, **case.parameters},
+                suite.timeout,
+                number,
+                f"{suite.key.rpartition('::')[2]}/{case.id}",
+                go,
+            )
+        except NotMeasuredError as error:
+            if not isinstance(error, _NotSentError):
                 state.note_failure(error)
-                return unanswered(str(error))
-            state.answered += 1
+            return Sample(error, {"error": str(error)})
+        state.answered += 1
         return await suite.sample(case, messages, answer, grading)
+
+
+class _NotSentError(NotMeasuredError):
+    """The suite was given up before this request's turn."""
+
+    unsent = True
+
+
+async def _all(samples: Sequence[Coroutine[Any, Any, Sample]]) -> list[Sample]:
+    """Return all samples; where one raises, the others are given up first."""
+    if len(samples) == 1:
+        return [await samples[0]]
+    tasks = [asyncio.ensure_future(sample) for sample in samples]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _spent(samples: Sequence[Sample]) -> str | None:
+    """Return what the budget left out of a case; None where it left out nothing."""
+    return next(
+        (str(one.score) for one in samples if isinstance(one.score, BudgetSpentError)), None
+    )
 
 
 def _canned(text: str) -> Answer:

@@ -1,14 +1,15 @@
 """What became of each case of a run: claimed by one process, answered once, kept as the record.
 
 An SQLite file in the run's ``records`` folder, shared by all xdist workers and readable afterwards
-with any SQLite tool: table ``cases`` has a row per case with its result as JSON.
+with any SQLite tool: table ``cases`` has a row per case with its result as JSON, ``calls`` a row
+per call of a model.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.gates import answers
 from pytest_llmdeploy.liveness import is_alive
 
 Result = dict[str, Any]
@@ -32,6 +34,7 @@ CREATE TABLE IF NOT EXISTS cases (
     PRIMARY KEY (suite, id)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_cases ON cases (suite, position) WHERE claimed_by IS NULL;
+CREATE TABLE IF NOT EXISTS settled (suite TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -52,7 +55,7 @@ class CaseStore:
                 )
                 self._database.execute("PRAGMA journal_mode=WAL")
                 self._database.execute("PRAGMA synchronous=NORMAL")
-                self._database.executescript(_SCHEMA)
+                self._database.executescript(_SCHEMA + answers.SCHEMA)
 
     def close(self) -> None:
         """Close the connection."""
@@ -72,15 +75,55 @@ class CaseStore:
         rows = self._rows(
             "UPDATE cases SET claimed_by = ?1 WHERE suite = ?2 AND id IN (SELECT id FROM cases"
             " WHERE suite = ?2 AND claimed_by IS NULL ORDER BY position LIMIT ?3)"
-            " RETURNING position, id",
+            " AND NOT EXISTS (SELECT 1 FROM settled WHERE suite = ?2) RETURNING position, id",
             (self._pulse, suite, count),
         )
         return [case_id for _, case_id in sorted(rows)]
 
     def finish(self, suite: str, case_id: str, result: Mapping[str, Any]) -> None:
-        """Keep the result of a claimed case; half surrogates, which no file holds, become ``?``."""
-        text = json.dumps(result, ensure_ascii=False).encode("utf-8", "replace").decode()
-        self._rows("UPDATE cases SET result = ? WHERE suite = ? AND id = ?", (text, suite, case_id))
+        """Keep the result of a claimed case."""
+        self.write([(suite, case_id, as_text(result))], [])
+
+    def write(self, results: Sequence[tuple[str, str, str]], calls: Sequence[answers.Row]) -> None:
+        """Keep results, as (suite, id, JSON), and what was asked for them, all or none."""
+        with _as_ours(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(answers.INSERT, calls)
+            self._database.executemany(
+                "UPDATE cases SET result = ?3 WHERE suite = ?1 AND id = ?2", results
+            )
+
+    def settle(self, suite: str) -> None:
+        """Deal out no more cases of a suite, in any process: its verdict is known."""
+        self._rows("INSERT OR IGNORE INTO settled (suite) VALUES (?)", (suite,))
+
+    def is_settled(self, suite: str) -> bool:
+        """Return whether no more cases of the suite are dealt out."""
+        return bool(self._rows("SELECT 1 FROM settled WHERE suite = ?", (suite,)))
+
+    def give_back(self, suite: str, case_ids: Iterable[str]) -> None:
+        """Open cases again that this process claimed and has not begun."""
+        with _as_ours(), self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(
+                "UPDATE cases SET claimed_by = NULL WHERE suite = ? AND id = ? AND result IS NULL",
+                [(suite, case_id) for case_id in case_ids],
+            )
+
+    def unclaimed(self, suite: str, case_id: str) -> bool:
+        """Return whether nobody is asking the case, and nobody has."""
+        return bool(
+            self._rows(
+                "SELECT 1 FROM cases WHERE suite = ? AND id = ? AND claimed_by IS NULL"
+                " AND result IS NULL",
+                (suite, case_id),
+            )
+        )
+
+    def finished(self, suite: str) -> set[str]:
+        """Return the ids of the cases that have a result."""
+        rows = self._rows("SELECT id FROM cases WHERE suite = ? AND result IS NOT NULL", (suite,))
+        return {case_id for (case_id,) in rows}
 
     def result(self, suite: str, case_id: str) -> Result | None:
         """Return the result of one case; None while there is none."""
@@ -119,6 +162,11 @@ class CaseStore:
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         with _as_ours():
             return self._database.execute(statement, values).fetchall()
+
+
+def as_text(result: Mapping[str, Any]) -> str:
+    """Return a result as JSON; half surrogates, which no file holds, become ``?``."""
+    return json.dumps(result, ensure_ascii=False).encode("utf-8", "replace").decode()
 
 
 @contextmanager

@@ -6,27 +6,35 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pytest_llmdeploy.addresses import certificate_refused, making_client, tls_context, uses_proxy
-from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError, UnreachableError
+from pytest_llmdeploy.errors import (
+    MissingExtraError,
+    NotMeasuredError,
+    ThrottledError,
+    UnreachableError,
+)
 from pytest_llmdeploy.ports import Answer, Message
 from pytest_llmdeploy.untrusted import LONGEST_ANSWER, TOO_LONG, one_line, read_json, shallow
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI, OpenAI
 
+T = TypeVar("T")
 LONGEST_WAIT = 60.0
 """Seconds; a Retry-After beyond this is not waited for."""
 FIRST_WAIT = 0.5
 NO_KEY = "none"
 """Sent where the file gives no api_key: the client insists on one."""
+NO_CREDIT = "insufficient_quota"
+"""OpenAI's word, with status 429, for an account without money."""
 HOPELESS_STATUS = frozenset({401, 403, 404, 405, 410, 501})
 
 
@@ -86,7 +94,7 @@ def _openai() -> Any:
     return openai
 
 
-class OpenAIChatModel:
+class OpenAIEndpoint:
     """One endpoint, one connection pool. Make it and use it inside one event loop."""
 
     def __init__(self, endpoint: Endpoint, *, retries: int = 3) -> None:
@@ -113,84 +121,51 @@ class OpenAIChatModel:
             self._naming.cancel()
         await self._client.close()
 
-    async def ask(
-        self, messages: Sequence[Message], parameters: Mapping[str, Any], timeout: float
-    ) -> Answer:
-        """Return the answer, asking again after 429, 5xx and broken connections.
+    async def again(self, attempt_once: Callable[[int], Awaitable[T]]) -> T:
+        """Return what an attempt does, trying again after 5xx and broken connections.
 
         Raises NotMeasuredError when no attempt was answered, UnreachableError when the endpoint
         would refuse every other request alike.
         """
         for attempt in range(1, self._retries + 2):
             try:
-                return await self._attempt(messages, parameters, timeout, attempt)
+                return await attempt_once(attempt)
             except _AgainError as error:
                 wait = _backoff(attempt) if error.wait is None else error.wait
                 if attempt > self._retries or wait > LONGEST_WAIT:
                     tried = f" (attempt {attempt})" if attempt > 1 else ""
-                    raise error.final(f"{error}{tried}") from error
+                    final = error.final(f"{error}{tried}")
+                    final.attempts = attempt
+                    raise final from error
                 await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _attempt(
-        self,
-        messages: Sequence[Message],
-        parameters: Mapping[str, Any],
-        timeout: float,
-        attempt: int,
-    ) -> Answer:
-        model = await self._name(timeout)
-        started = time.perf_counter()
+    async def post(self, route: str, body: Mapping[str, Any], timeout: float) -> Any:
+        """Return the client's response; raises what `again` understands."""
         async with _as_ours(self._base_url, timeout):
             # Not chat.completions.create(): it checks and converts what we read ourselves, for
             # twice the time of a request.
-            response = await self._client.post(
-                "/chat/completions",
+            return await self._client.post(
+                route,
                 cast_to=self._openai.HttpxBinaryResponseContent,
-                body={
-                    "model": model,
-                    "messages": [dict(message) for message in messages],
-                    **parameters,
-                },
+                body=dict(body),
                 options={"timeout": timeout},
             )
-            latency = time.perf_counter() - started
-        headers, body = response.response.headers, self._body(response)
-        try:
-            completion = read_json(body)
-            choice = completion["choices"][0]
-            message = dict(choice["message"])
-            text = message.pop("content", None) or ""
-            if not isinstance(text, str):
-                raise TypeError(f"content is a {type(text).__name__}")
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise self._unexpected("chat completion", headers, body) from error
-        usage = _typed(completion.get("usage"), dict, {})
-        message.pop("role", None)
-        return Answer(
-            text=text,
-            finish_reason=_typed(choice.get("finish_reason"), str),
-            prompt_tokens=_typed(usage.get("prompt_tokens"), int),
-            completion_tokens=_typed(usage.get("completion_tokens"), int),
-            latency=latency,
-            model=_typed(completion.get("model"), str) or model,
-            version=headers.get((self._version_header or "").lower()),
-            attempts=attempt,
-            extra={name: shallow(value) for name, value in message.items() if value is not None},
-        )
 
-    def _body(self, response: Any) -> bytes:
+    def body(self, response: Any) -> bytes:
+        """Return the body of a response; raise NotMeasuredError for one that is too long."""
         body: bytes = response.content
         if len(body) > LONGEST_ANSWER:
             raise NotMeasuredError(f"{self._base_url}: {TOO_LONG}")
         return body
 
-    def _unexpected(self, wanted: str, headers: Mapping[str, str], body: bytes) -> NotMeasuredError:
+    def unexpected(self, wanted: str, headers: Mapping[str, str], body: bytes) -> NotMeasuredError:
+        """Return the error for a body that is not what was wanted."""
         kind = headers.get("content-type", "no content-type")
         came = one_line(body.decode("utf-8", "replace"))
         return NotMeasuredError(f"{self._base_url}: HTTP 200 ({kind}), but no {wanted}: {came!r}")
 
-    async def _name(self, timeout: float) -> str:
+    async def name(self, timeout: float) -> str:
         """Return the model's name; the first that the endpoint lists when the file names none.
 
         Requests that start together share one look, so that a service which hangs is waited for
@@ -209,20 +184,83 @@ class OpenAIChatModel:
                 cast_to=self._openai.HttpxBinaryResponseContent,
                 options={"timeout": timeout},
             )
-        body = self._body(response)
+        body = self.body(response)
         try:
             name = read_json(body)["data"][0]["id"]
             if not name or not isinstance(name, str):
                 raise TypeError("a model without a name")
         except (ValueError, KeyError, IndexError, TypeError) as error:
             headers = response.response.headers
-            unexpected = self._unexpected("list of models", headers, body)
+            unexpected = self.unexpected("list of models", headers, body)
             raise UnreachableError(f"{unexpected} (set service.model)") from error
         return name
 
 
+class OpenAIChatModel(OpenAIEndpoint):
+    """A chat model behind an endpoint."""
+
+    async def ask(
+        self, messages: Sequence[Message], parameters: Mapping[str, Any], timeout: float
+    ) -> Answer:
+        """Return the answer; see `again` for what is raised."""
+        return await self.again(
+            lambda attempt: self._attempt(messages, parameters, timeout, attempt)
+        )
+
+    async def _attempt(
+        self,
+        messages: Sequence[Message],
+        parameters: Mapping[str, Any],
+        timeout: float,
+        attempt: int,
+    ) -> Answer:
+        model = await self.name(timeout)
+        started = time.perf_counter()
+        asked = {
+            "model": model,
+            "messages": [dict(message) for message in messages],
+            **parameters,
+        }
+        response = await self.post("/chat/completions", asked, timeout)
+        latency = time.perf_counter() - started
+        headers, body = response.response.headers, self.body(response)
+        try:
+            completion = read_json(body)
+            choice = completion["choices"][0]
+            message = dict(choice["message"])
+            text = message.pop("content", None) or ""
+            if not isinstance(text, str):
+                raise TypeError(f"content is a {type(text).__name__}")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise self.unexpected("chat completion", headers, body) from error
+        usage = _typed(completion.get("usage"), dict, {})
+        message.pop("role", None)
+        return Answer(
+            text=text,
+            finish_reason=_typed(choice.get("finish_reason"), str),
+            prompt_tokens=_typed(usage.get("prompt_tokens"), int),
+            completion_tokens=_typed(usage.get("completion_tokens"), int),
+            latency=latency,
+            model=_typed(completion.get("model"), str) or model,
+            version=headers.get((self._version_header or "").lower()),
+            attempts=attempt,
+            extra={name: shallow(value) for name, value in message.items() if value is not None},
+            logprobs=_logprobs(choice.get("logprobs")),
+        )
+
+
 def _typed(value: Any, kind: type, otherwise: Any = None) -> Any:
     return value if isinstance(value, kind) else otherwise
+
+
+def _logprobs(value: Any) -> list[float] | None:
+    """Return the tokens' log probabilities; None where they are not told, or not well."""
+    tokens = _typed(_typed(value, dict, {}).get("content"), list)
+    if not tokens:
+        return None
+    told = [_typed(token, dict, {}).get("logprob") for token in tokens]
+    numbers = [float(one) for one in told if isinstance(one, int | float)]
+    return numbers if len(numbers) == len(told) else None
 
 
 @asynccontextmanager
@@ -288,7 +326,11 @@ def _refusal(base_url: str, error: APIStatusError) -> Exception:
     if status in HOPELESS_STATUS:
         hint = " (check service.api_key)" if status in (401, 403) else ""
         return UnreachableError(text + hint)
-    if status in (408, 409, 425, 429) or status >= 500:
+    if status == 429:
+        if isinstance(body, dict) and body.get("code") == NO_CREDIT:  # no wait will help
+            return UnreachableError(text)
+        return ThrottledError(text, _retry_after(error.response.headers))
+    if status in (408, 409, 425) or status >= 500:
         return _AgainError(text, wait=_retry_after(error.response.headers))
     return NotMeasuredError(text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,7 @@ def test_a_client_that_cannot_be_made_surfaces_in_the_item(tmp_path: Path) -> No
         raise NotMeasuredError("no such service")
 
     with engine(tmp_path) as asking:
-        made = suite(Model(str), tmp_path)
-        object.__setattr__(made, "model", broken)
+        made = replace(suite(Model(str), tmp_path), clients=Clients(broken))
         asking.want(made, list(made.cases))
         with pytest.raises(NotMeasuredError, match="no such service"):
             asking.result("k", "c0")
