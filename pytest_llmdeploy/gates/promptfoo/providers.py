@@ -143,7 +143,7 @@ def warnings(provider: Provider) -> list[str]:
         and provider.config[key] is not None
     ]
     if ignored:
-        told.append(f"{provider.id}: {', '.join(sorted(ignored))} of its config have no effect")
+        told.append(f"{provider.id}: no effect of {', '.join(sorted(ignored))} in its config")
     return told
 
 

@@ -141,5 +141,5 @@ def _warnings(config: Config, matrix: Matrix) -> list[str]:
             [key for key in options if key not in _OPTIONS] if isinstance(options, dict) else []
         )
         if ignored:
-            told.append(f"{section}: {', '.join(ignored)} have no effect: see llmdeploy.yaml")
+            told.append(f"{section}: no effect of {', '.join(ignored)}: see llmdeploy.yaml")
     return list(dict.fromkeys(told))

@@ -71,7 +71,7 @@ def test_what_of_a_provider_has_no_effect_is_told() -> None:
     provider = Provider("openai:gpt-4.1", config={"apiKey": "k", "temperature": 1, "headers": {}})
     assert warnings(provider) == [
         "openai:gpt-4.1: the environment's model answers instead",
-        "openai:gpt-4.1: apiKey, headers of its config have no effect",
+        "openai:gpt-4.1: no effect of apiKey, headers in its config",
     ]
     assert warnings(Provider("echo")) == []
 
