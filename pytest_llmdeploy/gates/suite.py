@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -15,18 +16,25 @@ from pytest_llmdeploy.gates.assertions import (
     AssertionContext,
     AssertionRegistry,
     AssertionResult,
+    AssertionSet,
+    AssertionSpec,
     Grading,
     NotEvaluable,
 )
+from pytest_llmdeploy.gates.assertions.graded import GRADED_TYPES
 from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.cases import Where, load_cases
+from pytest_llmdeploy.gates.grading import Judging, Stopwatch
 from pytest_llmdeploy.gates.prompts import render, validate_prompts
 from pytest_llmdeploy.gates.scoring import SampleScore, judge_case, score_sample
 from pytest_llmdeploy.ports import Answer, Embedder, Message, Model
 from pytest_llmdeploy.threads import in_daemon_thread
 
 JUDGED_AT_ONCE = 16
-"""Answers of a suite that are judged side by side: the time of one is hardly spent on others."""
+"""Answers of a suite that are judged side by side: the time of one is hardly spent on others.
+
+With a judge most of the time is waiting, so as many are judged as are asked.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,14 @@ class Suite:
     parameters: Mapping[str, Any]
     concurrency: int
     timeout: float
-    """Seconds an attempt; an answer's assertions have as long."""
+    """Seconds an attempt; an answer's assertions have as long, not counted what a judge takes."""
     redact: Callable[[Any], Any]
     """Remove secrets from a nested value of builtins."""
     imported: Imported | None = None
     """Where the suite comes from, when another tool wrote it."""
-    _judging: asyncio.Semaphore = field(
+    judging: Judging = field(default_factory=Judging)
+    """How the judge of model-graded assertions is asked."""
+    judged_at_once: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(JUDGED_AT_ONCE), repr=False, compare=False
     )
 
@@ -95,20 +105,31 @@ class Suite:
         """
         record: dict[str, Any] = {**asdict(answer), "assertions": []}
         try:
-            results = await self._judged(partial(self.evaluate, case, messages, answer, grading))
+            watch = None if grading is None else Stopwatch(grading)
+            evaluate = partial(self.evaluate, case, messages, answer, watch)
+            results = await self._judged(evaluate, watch)
             record["assertions"] = [_as_record(result) for result in results]
             score = self.score(case, results)
         except NotMeasuredError as error:
             return Sample(error, {**record, "error": str(error)})
         return Sample(score, {**record, "passed": score.passed, "score": score.score})
 
-    async def _judged(self, evaluate: Callable[[], AssertionResults]) -> AssertionResults:
-        async with self._judging:
+    async def _judged(
+        self, evaluate: Callable[[], AssertionResults], watch: Stopwatch | None
+    ) -> AssertionResults:
+        """Return the results; the time that a judge takes, who has deadlines, is not counted."""
+        async with self.judged_at_once:
+            began = time.monotonic()
             judging = asyncio.wrap_future(in_daemon_thread(evaluate))
             try:
-                return await asyncio.wait_for(judging, self.timeout)
-            except TimeoutError as error:
-                raise NotEvaluable(f"the assertions took longer than {self.timeout:g} s") from error
+                while not judging.done():
+                    own = time.monotonic() - began - (watch.waited if watch else 0.0)
+                    if own >= self.timeout:
+                        raise NotEvaluable(f"the assertions took longer than {self.timeout:g} s")
+                    await asyncio.wait({judging}, timeout=self.timeout - own)
+                return judging.result()
+            finally:
+                judging.cancel()  # else the thread would report to a loop that may be gone
 
 
 AssertionResults = Sequence[AssertionResult]
@@ -158,6 +179,8 @@ class SuiteParts:
     evaluate: Callable[[Case, Sequence[Message], Answer, Grading | None], AssertionResults]
     score: Callable[[Case, AssertionResults], SampleScore]
     imported: Imported | None = None
+    graded: bool = True
+    """Whether answers may be judged by asking somebody, which is mostly waiting."""
 
 
 def build_suite(
@@ -187,6 +210,17 @@ def build_suite(
         timeout=timeout,
         redact=redact,
         imported=parts.imported,
+        judging=_judging(config),
+        judged_at_once=asyncio.Semaphore(
+            max(JUDGED_AT_ONCE, config.concurrency) if parts.graded else JUDGED_AT_ONCE
+        ),
+    )
+
+
+def _judging(config: SuiteConfig) -> Judging:
+    judge = config.judge
+    return Judging(
+        judge.parameters, judge.votes, judge.timeout, judge.endpoint and judge.endpoint.model
     )
 
 
@@ -225,7 +259,14 @@ def _read_cases(
         messages=lambda case: render(case, config.prompt, config.system, root),
         evaluate=evaluate,
         score=lambda case, results: score_sample(results, case.threshold),
+        graded=any(_graded(spec) for case in cases for spec in case.assertions),
     )
+
+
+def _graded(spec: AssertionSpec | AssertionSet) -> bool:
+    if isinstance(spec, AssertionSet):
+        return any(_graded(part) for part in spec.assertions)
+    return spec.type in GRADED_TYPES
 
 
 def _refuse_secret_ids(cases: Sequence[Case], redact: Callable[[Any], Any]) -> None:

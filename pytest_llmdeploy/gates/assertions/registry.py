@@ -11,7 +11,16 @@ from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown, suggestion, unknown_key
 from pytest_llmdeploy.errors import ConfigError, Problem
-from pytest_llmdeploy.gates.assertions import functions, pattern, refusal, runtime, structured, text
+from pytest_llmdeploy.gates.assertions import (
+    functions,
+    graded,
+    pattern,
+    refusal,
+    runtime,
+    similar,
+    structured,
+    text,
+)
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionResult,
@@ -25,7 +34,7 @@ from pytest_llmdeploy.gates.wording import quote
 from pytest_llmdeploy.ports import Answer
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_HEAD = r"(not-)?([A-Za-z][A-Za-z0-9_-]*)\s*(?:\(([^()]*)\))?"
+_HEAD = r"(not-)?(similar:(?:cosine|dot|euclidean)\b|[A-Za-z][A-Za-z0-9_-]*)\s*(?:\(([^()]*)\))?"
 _KEY = re.compile(_HEAD)
 _TEXT = re.compile(_HEAD + r"\s*(?::(.*))?", re.DOTALL)
 _FIELDS = ("type", "value", "threshold", "weight")
@@ -36,7 +45,7 @@ class AssertionRegistry:
     """The built-in assertion types and those that a project registered."""
 
     def __init__(self) -> None:
-        families = (text, structured, pattern, runtime, refusal, functions)
+        families = (text, structured, pattern, runtime, refusal, functions, similar, graded)
         self._types: dict[str, AssertionType] = {}
         for family in families:
             self._types.update(family.TYPES)
