@@ -112,7 +112,8 @@ def test_cosine_asks_for_vectors(tmp_path: Path) -> None:
     parts = read(tmp_path, path)
     # (1, 1) against (1, 0): the cosine of 45 degrees.
     close = judged(parts, "x", Judge(vectors=[(1, 1), (1, 0)]))
-    assert (close.passed, close.score) == (True, pytest.approx(0.5**0.5))
+    assert close.passed
+    assert close.score == pytest.approx(0.5**0.5)
     assert not judged(parts, "x", Judge(vectors=[(-1, 0), (1, 0)])).passed
     with pytest.raises(NotEvaluable) as error:
         judged(parts, "x", Judge(vectors=[(0, 0), (1, 0)]))
@@ -160,7 +161,8 @@ def test_score_model(tmp_path: Path, votes: list[str], score: float, passed: boo
     parts = read(tmp_path, export(tmp_path, [graded("score_model", **fields)], PARIS))
     judge = Judge(*votes)
     found = judged(parts, "Paris", judge)
-    assert (found.score, found.passed) == (pytest.approx(score), passed)
+    assert found.passed is passed
+    assert found.score == pytest.approx(score)
     assert judge.asked[0][1] == {"seed": 3}
 
 
@@ -213,7 +215,8 @@ def test_multi_computes_its_formula(tmp_path: Path) -> None:
     assert judged(parts, "Paris").score == 1.0
     # fuzzy_match of "Paris!!!!!" is 10 / 15, so that 0.5 + (2 / 3)² / 2 is too little.
     found = judged(parts, "Paris!!!!!")
-    assert (found.score, found.passed) == (pytest.approx(0.5 + 2 / 9), False)
+    assert not found.passed
+    assert found.score == pytest.approx(0.5 + 2 / 9)
 
 
 def test_an_answer_without_json_fails_where_json_is_looked_at(tmp_path: Path) -> None:
