@@ -41,6 +41,8 @@ from pytest_llmdeploy.ports import Message
 
 MOST_ROWS = 100_000
 """Rows of one config."""
+_CREDENTIALS = ("apiKey", "apiKeyEnvar", "headers")
+"""What of a provider no row needs, and no report may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +270,13 @@ class _Builder:
         return None
 
     def _config_of(self, provider: Provider) -> Mapping[str, Any]:
+        """Return the provider's config with files read, and without its credentials."""
+        own = {key: one for key, one in provider.config.items() if key not in _CREDENTIALS}
         try:
-            config = expand(provider.config, self.config.files)
+            config = expand(own, self.config.files)
         except (BadPathError, ConfigError):
-            return provider.config
-        return config if isinstance(config, Mapping) else provider.config
+            return own
+        return config if isinstance(config, Mapping) else own
 
     def _parameters_of(
         self,

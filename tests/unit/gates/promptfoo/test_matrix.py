@@ -67,6 +67,16 @@ def test_parameters_are_kept_and_openai_has_its_defaults(tmp_path: Path) -> None
     ]
 
 
+def test_rows_do_not_have_the_credentials_of_a_provider(tmp_path: Path) -> None:
+    text = (
+        "providers: [{id: echo, config: {apiKey: sk-1, headers: {a: sk-2}, tools: file://t.json}}]\n"
+        "prompts: [p]\ntests: [{vars: {x: 1}}]\n"
+    )
+    (planned,) = rows(tmp_path, text, {"t.json": '[{"type": "function"}]'})
+    assert planned.row.provider.config == {"tools": [{"type": "function"}]}
+    assert "sk-" not in repr(planned)
+
+
 def test_what_of_a_provider_has_no_effect_is_told() -> None:
     provider = Provider("openai:gpt-4.1", config={"apiKey": "k", "temperature": 1, "headers": {}})
     assert warnings(provider) == [
