@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ def _variables(values: Mapping[str, Any]) -> str:
     return stringify(shown)
 
 
+@cache
 def plain(text: str) -> str:
     """Return JSON without the spaces between its parts; any other text as it is."""
     try:
