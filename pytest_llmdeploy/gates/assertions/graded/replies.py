@@ -89,7 +89,7 @@ class Reply:
                 or not isinstance(item.get("holds"), bool)
             ):
                 raise self.broken("has items without text and holds")
-        return sum(item["holds"] for item in items) / len(items)
+        return sum(1 for item in items if item["holds"]) / len(items)
 
     def _list(self, name: str) -> list[Any]:
         value = self._members.get(name)
