@@ -31,6 +31,10 @@ _TAGS = (
     "progress meter fieldset legend details summary dialog menu slot template"
 )
 _ELEMENTS = frozenset(_TAGS.split())
+_FRAME = frozenset(("html", "head", "body"))
+_IN_HEAD = frozenset(("title", "base", "link", "meta", "style", "script", "noscript", "template"))
+_IN_TABLE = frozenset(("caption", "col", "colgroup", "tbody", "td", "tfoot", "th", "thead", "tr"))
+_CUT_OFF = re.compile("</?[A-Za-z][^<>\"']*$")
 _VOID = frozenset(
     "area base br col embed hr img input link meta param source track wbr".split()  # noqa: SIM905
 )
@@ -142,7 +146,8 @@ def html_problem(text: str) -> str | None:
     if re.match(r"<\?xml", text, re.IGNORECASE):
         return "the answer is XML, not HTML"
     reader = _Reader()
-    reader.feed(text)
+    # What is cut off within a tag is no text.
+    reader.feed(_CUT_OFF.sub("", text))
     reader.close()
     if reader.loose and not reader.has_body:
         return "the answer has text outside of any element"
@@ -150,26 +155,44 @@ def html_problem(text: str) -> str | None:
 
 
 class _Reader(HTMLParser):
-    """Notes whether there is text outside of all elements, and an element that HTML has."""
+    """Notes whether there is text outside of all elements, and an element that HTML has.
+
+    As browsers read: anything but what belongs before the body begins it, after which html, head
+    and body are ignored, and parts of a table are ignored outside of one.
+    """
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.open: list[str] = []
-        self.loose = self.known = self.has_body = False
+        self.loose = self.known = self.has_body = self.begun = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
+        if tag in _FRAME:
+            if not self.begun:
+                self.known = True
+                self.has_body = self.has_body or tag == "body"
+                self.begun = tag == "body"
+            return
+        self.begun = self.begun or tag not in _IN_HEAD
+        if tag in _IN_TABLE and "table" not in self.open:
+            return
         self.known = self.known or tag in _ELEMENTS or "-" in tag
-        self.has_body = self.has_body or tag == "body"
-        if tag not in _VOID and tag not in ("html", "body"):
+        if tag not in _VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
+        self.known = self.known or (self.begun and tag == "p" and "p" not in self.open)
+        self.begun = self.begun or tag in ("body", "html", "br")
         if tag in self.open:
             while self.open.pop() != tag:
                 pass
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
+        if tag in ("svg", "math") and self.open[-1:] == [tag]:
+            self.open.pop()
 
     def handle_data(self, data: str) -> None:
-        self.loose = self.loose or (not self.open and bool(data.strip()))
+        if data.strip():
+            self.begun = True
+            self.loose = self.loose or not self.open

@@ -37,6 +37,7 @@ LONGEST = 100_000
 MOST_WORK = 20_000_000
 """Characters that are read in search of it, all attempts together."""
 _BRACES = re.compile("[{}]")
+_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|((?<=[{\[,]))?(?<!:)(//)')
 
 
 def is_json(given: Given) -> Outcome:
@@ -87,7 +88,8 @@ def _of_yaml(text: str) -> Any:
 def json_objects(text: str) -> Iterator[Any]:
     """Yield each object in a text, as far as braces tell; YAML's flow style and comments pass."""
     at = work = 0
-    while (start := text.find("{", at)) >= 0:
+    # A brace that is the last character opens nothing.
+    while (start := text.find("{", at, len(text) - 1)) >= 0:
         end, depth = _balanced(text, start)
         work += end - start
         if work > MOST_WORK:
@@ -122,12 +124,17 @@ def _parsed(text: str) -> Any:
 
 
 def _without_comments(text: str) -> str:
-    """Return the text with ``// ...`` outside quotes as YAML's own comments."""
-    return re.sub(
-        r'"(?:[^"\\\n]|\\.)*"|\'(?:[^\'\\\n]|\\.)*\'|(?<!:)//',
-        lambda found: " #" if found[0] == "//" else found[0],
-        text,
-    )
+    """Return the text with ``// ...`` outside quotes as YAML's own comments.
+
+    Directly after a bracket or a comma it is none there, and nothing else either.
+    """
+    return _COMMENT.sub(_comment, text)
+
+
+def _comment(found: re.Match[str]) -> str:
+    if found[2] is None:
+        return found[0]
+    return "#" if found[1] is None else "@"
 
 
 def xml(given: Given) -> Outcome:
