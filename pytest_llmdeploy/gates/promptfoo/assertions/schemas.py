@@ -109,7 +109,7 @@ class _Formats:
     """Checks formats in the way that jsonschema asks for it."""
 
     def check(self, instance: object, wanted: str) -> None:
-        from jsonschema import FormatError  # type: ignore[import-untyped]
+        from jsonschema.exceptions import FormatError  # type: ignore[import-untyped]
 
         if not fits(instance, wanted):
             raise FormatError(f"{instance!r} is not a {wanted!r}")
