@@ -8,10 +8,12 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.assertions import (
     AssertionContext,
@@ -20,7 +22,9 @@ from pytest_llmdeploy.gates.assertions import (
     NotEvaluable,
 )
 from pytest_llmdeploy.gates.assertions.graded.prompts import PROMPTS, RUBRIC
+from pytest_llmdeploy.gates.engine import GateEngine
 from pytest_llmdeploy.gates.grading import Judging, LoopGrading, Stopwatch, Unrecorded
+from pytest_llmdeploy.gates.suite import Clients, build_suite
 from pytest_llmdeploy.ports import Answer, Embedded, Message
 from tests.unit.gates.helpers import context
 
@@ -280,3 +284,55 @@ def test_a_grading_asks_on_the_loop_and_gives_up_when_it_is_closed() -> None:
 
     asyncio.run(run())
     assert threading.active_count() < 20
+
+
+def test_the_engine_brings_each_vote_to_the_judge_and_keeps_the_evidence(tmp_path: Path) -> None:
+    class Model:
+        def __init__(self, say: Callable[[str], str]) -> None:
+            self.say = say
+            self.asked = 0
+            self.closed = False
+
+        async def ask(self, messages: Any, parameters: Any, timeout: float) -> Answer:
+            self.asked += 1
+            return Answer(self.say(str(messages[-1]["content"])), "stop", 1, 1, 0.1, "m")
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    def verdict(question: str) -> str:
+        key = question.rpartition("The key is ")[2].rstrip(".")
+        return json.dumps({"id": key, **(GOOD if "polite answer" in question else BAD)})
+
+    model, judge = Model(lambda question: f"a {question} answer"), Model(verdict)
+    made = build_suite(
+        key="k",
+        name="s",
+        config=SuiteConfig.model_validate(
+            {
+                "cases": [{"id": "polite", "prompt": "polite"}, {"id": "rude", "prompt": "rude"}],
+                "assert": ["llm-rubric: is polite"],
+                "judge": {"votes": 3},
+            }
+        ),
+        root=tmp_path,
+        where=lambda *_: ("f", 1),
+        registry=AssertionRegistry(),
+        timeout=5,
+        clients=Clients(lambda: model, lambda: judge),
+        redact=lambda value: value,
+    )
+    engine = GateEngine(tmp_path / "r.sqlite", tmp_path / "p.pulse", workers=1)
+    try:
+        engine.want(made, list(made.cases))
+        results = engine.results("k")
+    finally:
+        engine.close(lambda: False)
+    assert {case: result["verdict"] for case, result in results.items()} == {
+        "polite": "PASS",
+        "rude": "FAIL",
+    }
+    (check,) = results["polite"]["samples"][0]["assertions"]
+    assert check["evidence"]["judge"] == "m (the judged model judged itself)"
+    assert [vote["passed"] for vote in check["evidence"]["votes"]] == [True, True, True]
+    assert (judge.asked, judge.closed, model.closed) == (6, True, True)
