@@ -1,4 +1,4 @@
-"""``llmdeploy rejudge``: judge a recorded canary once more, without a cluster."""
+"""``llmdeploy rejudge``: judge what a run recorded once more, without a model or a cluster."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_llmdeploy.commands.arguments import add_config
+from pytest_llmdeploy.commands.rejudge_gates import has_gates, rejudge_gates
 from pytest_llmdeploy.config.canary import CanaryConfig
 from pytest_llmdeploy.config.loader import load_config
 from pytest_llmdeploy.errors import LLMDeployError
+from pytest_llmdeploy.options import CONFIG_NAME
 from pytest_llmdeploy.release.canary.looks import Look, read_looks
 from pytest_llmdeploy.release.canary.phase import LOOKS
 from pytest_llmdeploy.release.canary.replay import LookError, Recorded, Replayed, replay
@@ -54,7 +56,7 @@ class Record:
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
-        "rejudge", help="Judge a recorded canary once more, by its own or by other limits"
+        "rejudge", help="Judge recorded gates and canaries once more, by other limits"
     )
     parser.add_argument(
         "path",
@@ -64,7 +66,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add_config(
         parser,
-        "Judge by the section canary of this file (default: by the recorded limits)",
+        "Judge by this file (default: gates by llmdeploy.yaml, canaries by the recorded limits)",
         usual=False,
     )
     parser.set_defaults(run=run)
@@ -72,8 +74,16 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print a line or two for each phase; the exit code is that of the worst verdict."""
+    path: Path = arguments.path
+    gates = has_gates(path)
+    verdicts = []
+    if gates:
+        config = arguments.config or Path(CONFIG_NAME)
+        verdicts += rejudge_gates(path, config, arguments.env)
+        if not (path / CANARIES).is_dir():
+            return EXIT_CODES[worst(verdicts)]
     policy = _policy(arguments.config, arguments.env)
-    verdicts = [_rejudge(_read(folder), policy) for folder in _folders(arguments.path)]
+    verdicts += [_rejudge(_read(folder), policy) for folder in _folders(arguments.path)]
     return EXIT_CODES[worst(verdicts)]
 
 

@@ -109,7 +109,7 @@ class AnswerStore:
                 self._database.execute("PRAGMA synchronous=NORMAL")
                 self._database.executescript(SCHEMA)
             else:
-                self._database = _readable(path)
+                self._database = open_readable(path)
         except (sqlite3.Error, OSError) as error:
             raise NotMeasuredError(f"the answers in {path} cannot be used: {error}") from error
 
@@ -169,7 +169,7 @@ class AnswerStore:
             raise NotMeasuredError(f"the answers in {self.path} cannot be used: {error}") from error
 
 
-def _readable(path: Path) -> sqlite3.Connection:
+def open_readable(path: Path) -> sqlite3.Connection:
     """Return a connection that changes nothing, also in a folder that cannot be written."""
     error: sqlite3.Error | None = None
     for mode in ("mode=ro", "immutable=1"):

@@ -51,6 +51,8 @@ class Calls:
                 f"{who}no answer is recorded in {self.replay.path}: {self.redact(why)};"
                 " run once with --llmdeploy-replay record"
             )
+        # The record of a replay is whole too: it can be judged again, and replayed itself.
+        self.keep(call, answer)
         if "error" in answer:
             raise NotMeasuredError(str(answer["error"]))
         return answer

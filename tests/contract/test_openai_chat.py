@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
+from pytest_llmdeploy.errors import NotMeasuredError, ThrottledError, UnreachableError
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel, sync_client
 from pytest_llmdeploy.ports import Answer
 from tests.contract.conftest import Running, Start
@@ -109,21 +109,51 @@ def test_what_else_the_message_holds_is_extra() -> None:
     assert answer.extra == {"tool_calls": calls, "reasoning": "because"}
 
 
-def test_retries_until_it_answers(start: Start, waits: list[float]) -> None:
-    service = start("--fault", "fail-first=2", "--ttft", "0")
-    answer = ask(Endpoint(service.url + "/v1", "scripted"), retries=2)
+def test_retries_until_it_answers(waits: list[float]) -> None:
+    again = as_json({"error": {"message": "busy"}}, "503 Unavailable", "retry-after: 0")
+    with RawServer(lambda _request, number: [again if number < 3 else FINE]) as server:
+        answer = ask(raw(server), retries=2)
     assert (answer.text, answer.attempts) == ("Paris", 3)
     assert waits == [0, 0]
 
 
 def test_retries_end(start: Start, waits: list[float]) -> None:
-    service = start("--fault", "fail-first=3", "--ttft", "0")
-    with pytest.raises(NotMeasuredError) as caught:
-        ask(Endpoint(service.url + "/v1", "scripted"), retries=2)
-    assert str(caught.value) == (
-        f"{service.url}/v1: HTTP 429: planted fault: fail-first (attempt 3)"
-    )
+    again = as_json({"error": {"message": "busy"}}, "503 Unavailable", "retry-after: 0")
+    with RawServer(lambda _request, _number: [again]) as server:
+        with pytest.raises(NotMeasuredError) as caught:
+            ask(raw(server), retries=2)
+        assert str(caught.value) == f"{server.url}/v1: HTTP 503: busy (attempt 3)"
+    assert caught.value.attempts == 3
     assert waits == [0, 0]
+
+
+def test_a_refusal_because_of_too_many_requests_is_told_at_once(
+    start: Start, waits: list[float]
+) -> None:
+    service = start("--fault", "fail-first=3", "--ttft", "0")
+    with pytest.raises(ThrottledError) as caught:
+        ask(Endpoint(service.url + "/v1", "scripted"), retries=2)
+    assert str(caught.value) == f"{service.url}/v1: HTTP 429: planted fault: fail-first"
+    assert caught.value.wait == 0
+    assert waits == []
+
+
+def test_an_account_without_money_is_not_waited_for() -> None:
+    error = {"message": "You exceeded your current quota", "code": "insufficient_quota"}
+    poor = as_json({"error": error}, "429 Too Many Requests")
+    with RawServer(lambda _request, _number: [poor]) as server:
+        said = broken(server, UnreachableError)
+    assert said == "URL/v1: HTTP 429: You exceeded your current quota"
+
+
+def test_log_probabilities_are_those_of_the_tokens() -> None:
+    told = completion()
+    told["choices"][0]["logprobs"] = {"content": [{"logprob": -0.5}, {"logprob": -1}]}
+    with RawServer(lambda _request, _number: [as_json(told)]) as server:
+        assert ask(raw(server)).logprobs == [-0.5, -1.0]
+    told["choices"][0]["logprobs"] = {"content": [{"logprob": "high"}]}
+    with RawServer(lambda _request, _number: [as_json(told)]) as server:
+        assert ask(raw(server)).logprobs is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +169,7 @@ def test_retries_end(start: Start, waits: list[float]) -> None:
     ],
 )
 def test_retry_after(waits: list[float], header: str, wait: float | None) -> None:
-    again = as_json({"error": {"message": "busy"}}, "429 Too Many Requests", header)
+    again = as_json({"error": {"message": "busy"}}, "503 Unavailable", header)
     with RawServer(lambda _request, number: [again if number == 1 else FINE]) as server:
         assert ask(raw(server)).attempts == 2
     if wait is None:
@@ -157,9 +187,9 @@ def test_retry_after_as_a_date_to_come(waits: list[float]) -> None:
 
 
 def test_a_wait_beyond_the_longest_is_not_waited(waits: list[float]) -> None:
-    again = as_json({"error": {"message": "busy"}}, "429 Too Many", "retry-after: 3600")
+    again = as_json({"error": {"message": "busy"}}, "503 Unavailable", "retry-after: 3600")
     with RawServer(lambda _request, _number: [again]) as server:
-        assert broken(server, retries=5) == "URL/v1: HTTP 429: busy"
+        assert broken(server, retries=5) == "URL/v1: HTTP 503: busy"
     assert len(server.requests) == 1
     assert waits == []
 
