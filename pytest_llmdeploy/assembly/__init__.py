@@ -44,7 +44,8 @@ from pytest_llmdeploy.verdicts import Verdict
 if TYPE_CHECKING:
     from pytest_llmdeploy.gates.assertions import AssertionRegistry
     from pytest_llmdeploy.gates.baseline import Baseline, Compared
-    from pytest_llmdeploy.gates.engine import GateEngine, Progress
+    from pytest_llmdeploy.gates.engine import GateEngine
+    from pytest_llmdeploy.gates.progress import Progress
     from pytest_llmdeploy.gates.store import Result
     from pytest_llmdeploy.gates.suite import Suite
     from pytest_llmdeploy.load.run import LoadRun, Subject

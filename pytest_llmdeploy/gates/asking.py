@@ -29,7 +29,7 @@ class Asking:
     judge: Party = Party()
     embedder: Party = Party()
     prices: Mapping[str, PriceConfig] = field(default_factory=dict)
-    budget: BudgetConfig = BudgetConfig()
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     budget_name: str = ""
     """Suites of one name share their budget."""
     enough: Decision | None = None

@@ -14,25 +14,23 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.errors import BudgetSpentError, NotMeasuredError, UnreachableError
+from pytest_llmdeploy.errors import BudgetSpentError, NotMeasuredError
 from pytest_llmdeploy.gates.answers import AnswerStore
 from pytest_llmdeploy.gates.asking import Asking, Party
 from pytest_llmdeploy.gates.assertions import Grading
 from pytest_llmdeploy.gates.budget import Budget, Prices, limited
 from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.counting import NOT_ASKED
-from pytest_llmdeploy.gates.decision import Standing
 from pytest_llmdeploy.gates.grading import LoopGrading
 from pytest_llmdeploy.gates.identity import case_hash
 from pytest_llmdeploy.gates.pacing import Pacer
+from pytest_llmdeploy.gates.progress import Progress, SuiteState
 from pytest_llmdeploy.gates.record import redacted, surprise
 from pytest_llmdeploy.gates.recording import (
     Calls,
-    NotRecordedError,
     RecordedEmbedder,
     RecordedModel,
 )
@@ -43,8 +41,6 @@ from pytest_llmdeploy.liveness import Pulse
 from pytest_llmdeploy.ports import Answer, Message
 from pytest_llmdeploy.verdicts import Verdict
 
-REFUSALS_IN_A_ROW = 5
-"""After so many requests refused alike, and none answered, the rest of a suite is not asked."""
 POLL_INTERVAL = 0.05
 """Seconds between looks at what other workers have done."""
 CLOSE_TIMEOUT = 10.0
@@ -66,69 +62,6 @@ class _SettledError(Exception):
     """It is a case's turn, and it is not needed any more."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """How far a suite is, as far as this process knows."""
-
-    wanted: int = 0
-    finished: int = 0
-    failed: int = 0
-    in_flight: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def line(self) -> str:
-        """Return what is shown while the suite is asked."""
-        rate = self.finished / max(time.monotonic() - self.started, 1e-3)
-        return (
-            f"{self.finished} of {self.wanted} answered, {self.failed} not passed, "
-            f"{self.in_flight} in flight, {rate:.1f}/s"
-        )
-
-
-@dataclass(slots=True)
-class _State:
-    """What the engine keeps for a suite it has been given."""
-
-    suite: Suite
-    progress: Progress
-    asking: Asking = field(default_factory=Asking)
-    standing: Standing | None = None
-    """Counts results where asking may stop early."""
-    counted: set[str] = field(default_factory=set)
-    """Ids of the results that `standing` has."""
-    settled: bool = False
-    begun: set[str] = field(default_factory=set)
-    """Ids of cases of which a request was sent."""
-    finished: dict[str, Result] = field(default_factory=dict)
-    """Results of this process that no item has taken yet; all are in the store."""
-    drive: Future[None] | None = None
-    refused: int = 0
-    answered: int = 0
-    failed: int = 0
-    broken: str | None = None
-    """Why the rest of the suite is not asked."""
-
-    def note_failure(self, error: NotMeasuredError) -> None:
-        """Give the suite up when nothing was ever answered and there is no sign that it will be.
-
-        A thousand cases, each waiting for its timeout and its retries, would take hours to tell
-        what the first ones told.
-        """
-        if isinstance(error, NotRecordedError | BudgetSpentError):
-            return  # told for each case, and at no cost
-        self.failed += 1
-        self.refused += isinstance(error, UnreachableError)
-        if self.answered or self.broken:
-            return
-        if self.refused >= REFUSALS_IN_A_ROW:
-            why = f"{self.refused} requests were refused alike"
-        elif self.failed >= max(REFUSALS_IN_A_ROW, self.suite.concurrency):
-            why = f"the first {self.failed} requests all failed"
-        else:
-            return
-        self.broken = f"not asked, because {why}: {error}"
-
-
 class GateEngine:
     """Deals out, asks and judges the cases of this run's suites; made on the first gate item."""
 
@@ -148,7 +81,7 @@ class GateEngine:
         self._record = record
         self._pacers: dict[str, Pacer] = {}
         self._budgets: dict[str, Budget] = {}
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, SuiteState] = {}
         self._news = threading.Condition()
         self._closing = False
         self._reading = CaseStore(record, pulse)
@@ -202,7 +135,7 @@ class GateEngine:
         asking = asking or Asking()
         positions = {case_id: position for position, case_id in enumerate(suite.cases)}
         self._reading.add(suite.key, [(positions[case_id], case_id) for case_id in ids])
-        self._states[suite.key] = _State(
+        self._states[suite.key] = SuiteState(
             suite,
             Progress(wanted=len(ids)),
             asking,
@@ -251,23 +184,23 @@ class GateEngine:
                 self.result(key, case_id, waiting)
         return self._reading.results(key) if missing else there
 
-    def _left_out(self, state: _State, case_id: str) -> bool:
+    def _left_out(self, state: SuiteState, case_id: str) -> bool:
         return (
             state.standing is not None
             and self._reading.is_settled(state.suite.key)
             and self._reading.unclaimed(state.suite.key, case_id)
         )
 
-    def _start(self, state: _State) -> None:
+    def _start(self, state: SuiteState) -> None:
         state.drive = self._run(self._drive(state))
 
     @staticmethod
-    def _raise_crash(state: _State) -> None:
+    def _raise_crash(state: SuiteState) -> None:
         """Let an unforeseen error of the drive surface in the item that waits for it."""
         if state.drive is not None and not state.drive.cancelled():
             state.drive.result()
 
-    async def _drive(self, state: _State) -> None:
+    async def _drive(self, state: SuiteState) -> None:
         """Claim and ask until no case of the suite is left to claim."""
         suite, asking = state.suite, state.asking
         share = max(1, math.ceil(suite.concurrency / self._workers))
@@ -306,7 +239,7 @@ class GateEngine:
         pacer.widen(share)
         return pacer
 
-    def _calls(self, state: _State) -> Calls:
+    def _calls(self, state: SuiteState) -> Calls:
         asking = state.asking
         budget = None
         if self._replay is None and limited(asking.budget):
@@ -319,7 +252,7 @@ class GateEngine:
         prices = Prices(asking.prices, needed)
         return Calls(self._writer, state.suite.redact, prices, budget, self._replay)
 
-    def _grading(self, state: _State, calls: Calls, share: int) -> LoopGrading:
+    def _grading(self, state: SuiteState, calls: Calls, share: int) -> LoopGrading:
         clients, asking = state.suite.clients, state.asking
         unpaid = Calls(self._writer, state.suite.redact, replay=self._replay)
         judge, embedder = clients.judge, clients.embedder
@@ -340,7 +273,7 @@ class GateEngine:
             ),
         )
 
-    def _look_whether_settled(self, state: _State) -> None:
+    def _look_whether_settled(self, state: SuiteState) -> None:
         """Stop dealing out cases, in all processes, once the verdict cannot change any more."""
         standing, key = state.standing, state.suite.key
         if standing is None or state.settled:
@@ -359,7 +292,7 @@ class GateEngine:
             state.settled = True
 
     async def _settle(
-        self, state: _State, case: Case, model: RecordedModel, grading: Grading
+        self, state: SuiteState, case: Case, model: RecordedModel, grading: Grading
     ) -> None:
         """Ask one case as often as it wants, judge it and keep the result."""
         suite = state.suite
@@ -367,7 +300,7 @@ class GateEngine:
             messages = suite.messages(case)
             samples = await _all(
                 [
-                    self._sample(state, case, messages, model, grading, n)
+                    self._sample(state, case, messages, n, model=model, grading=grading)
                     for n in range(case.repeats)
                 ]
             )
@@ -396,12 +329,13 @@ class GateEngine:
 
     async def _sample(
         self,
-        state: _State,
+        state: SuiteState,
         case: Case,
         messages: Sequence[Message],
+        number: int,
+        *,
         model: RecordedModel,
         grading: Grading,
-        number: int,
     ) -> Sample:
         suite = state.suite
         if case.problem is not None:
@@ -423,8 +357,8 @@ class GateEngine:
                 {**suite.parameters, **case.parameters},
                 suite.timeout,
                 number,
-                f"{suite.key.rpartition('::')[2]}/{case.id}",
-                go,
+                whose=f"{suite.key.rpartition('::')[2]}/{case.id}",
+                go=go,
             )
         except NotMeasuredError as error:
             if not isinstance(error, _NotSentError):
@@ -464,5 +398,5 @@ def _canned(text: str) -> Answer:
     return Answer(text, None, None, None, 0.0, "(the case's own answer)", replayed=True)
 
 
-def _ended(state: _State) -> bool:
+def _ended(state: SuiteState) -> bool:
     return state.drive is not None and state.drive.done()

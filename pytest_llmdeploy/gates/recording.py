@@ -104,6 +104,7 @@ class RecordedModel:
         parameters: Mapping[str, Any],
         timeout: float,
         index: int = 0,
+        *,
         whose: str = "",
         go: Callable[[], None] = lambda: None,
     ) -> Answer:

@@ -22,16 +22,14 @@ def budget(path: Path, clock: list[float] | None = None, **limits: Any) -> Budge
 
 def test_processes_share_it_to_the_last_request(tmp_path: Path) -> None:
     def spend(_: int) -> int:
-        mine, count = budget(tmp_path, requests=50), 0
-        try:
-            while True:
+        mine = budget(tmp_path, requests=50)
+        sent: list[int] = []
+        with pytest.raises(BudgetSpentError, match=r"^the budget of 50 requests is spent$"):
+            while len(sent) <= 50:
                 mine.reserve()
-                count += 1
-        except BudgetSpentError as error:
-            assert str(error) == "the budget of 50 requests is spent"
-            return count
-        finally:
-            mine.close()
+                sent.append(1)
+        mine.close()
+        return len(sent)
 
     budget(tmp_path, requests=50).close()
     with ThreadPoolExecutor(4) as pool:

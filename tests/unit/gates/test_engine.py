@@ -14,7 +14,8 @@ import pytest
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
 from pytest_llmdeploy.gates.assertions import AssertionContext, AssertionRegistry
-from pytest_llmdeploy.gates.engine import REFUSALS_IN_A_ROW, GateEngine
+from pytest_llmdeploy.gates.engine import GateEngine
+from pytest_llmdeploy.gates.progress import REFUSALS_IN_A_ROW
 from pytest_llmdeploy.gates.suite import Clients, Suite, build_suite
 from pytest_llmdeploy.ports import Answer, Message
 

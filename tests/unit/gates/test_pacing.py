@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_burst_halves_once_and_answers_widen_again_by_one() -> None:
 
     asyncio.run(both())
     assert pacer.limit == 8
-    assert all(later - sooner in (0, 1) for sooner, later in zip(limits, limits[1:], strict=False))
+    assert all(later - sooner in (0, 1) for sooner, later in pairwise(limits))
 
 
 def test_never_more_in_flight_than_the_limit() -> None:
