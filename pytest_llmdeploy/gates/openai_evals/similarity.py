@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.assertions import Grading, NotEvaluable
+from pytest_llmdeploy.gates.measures.distance import common_subsequence
 
 LONGEST = 50_000
 """Characters of a text that is compared; the work grows with the product of both lengths."""
@@ -64,22 +65,6 @@ def fuzzy_match(text: str, reference: str) -> float:
     if not text and not reference:
         return 1.0
     return 2 * common_subsequence(text, reference) / (len(text) + len(reference))
-
-
-def common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
-    """Return the length of the longest common subsequence.
-
-    Bit-parallel after Hyyrö (2004), "Bit-parallel LCS-length computation revisited".
-    """
-    places: dict[str, int] = {}
-    for position, char in enumerate(first):
-        places[char] = places.get(char, 0) | 1 << position
-    every = (1 << len(first)) - 1
-    row = every
-    for char in second:
-        matched = row & places.get(char, 0)
-        row = ((row + matched) | (row - matched)) & every
-    return len(first) - row.bit_count()
 
 
 def cosine(text: str, reference: str, grading: Grading | None) -> float:

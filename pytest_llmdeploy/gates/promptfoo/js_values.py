@@ -13,15 +13,16 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from pytest_llmdeploy.gates.measures import spaces
+
 MOST_EXACT: Final = 2**53
 """Whole numbers beyond it are rounded, as all numbers are doubles there."""
 MOST_CHARACTERS: Final = 40_000_000
 """Of one value's text: a list that holds another twice, again and again, would fill any memory."""
 _PART = 40
 """Characters that a part of a list or object counts as, whatever it is."""
-SPACE: Final = "\t\n\v\f\r \xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+SPACE: Final = spaces.SPACE
 """What ``\\s`` stands for, as the inside of a character class."""
-_TRIMMED = re.compile(f"^[{SPACE}]+|[{SPACE}]+$(?!\n)")
 _INDEX = re.compile(r"0|[1-9]\d{0,8}")
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _BASES = {"0x": 16, "0o": 8, "0b": 2}
@@ -41,9 +42,7 @@ UNDEFINED: Final = Undefined()
 """What a missing variable or property is."""
 
 
-def trim(text: str) -> str:
-    """Return the text without white space at its ends."""
-    return _TRIMMED.sub("", text)
+trim = spaces.trim
 
 
 def ordered(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

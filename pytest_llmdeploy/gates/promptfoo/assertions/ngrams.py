@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from pytest_llmdeploy.gates.measures.ngrams import (
+    bleu_score,
+    gleu_score,
+    rouge_1,
+    without_stops,
+)
 from pytest_llmdeploy.gates.promptfoo.assertions.given import (
     Given,
     Handler,
@@ -14,13 +17,6 @@ from pytest_llmdeploy.gates.promptfoo.assertions.given import (
     references,
     scored,
 )
-from pytest_llmdeploy.gates.promptfoo.assertions.treebank import tokens
-from pytest_llmdeploy.gates.promptfoo.js_values import SPACE, trim
-
-_SPACES = re.compile(f"[{SPACE}]+")
-_ORDERS = (1, 2, 3, 4)
-_NOTHING = 1e-7
-"""Stands for a precision of 0, so that one order without a match does not make all 0."""
 
 
 def rouge(given: Given) -> Outcome:
@@ -44,72 +40,9 @@ def gleu(given: Given) -> Outcome:
     wanted = references(given)
     if not wanted:
         raise given.refuse("it needs a reference")
-    candidate = _without_stops(given.text)
-    best = max((gleu_score(candidate, _without_stops(one)) for one in wanted), default=0.0)
+    candidate = without_stops(given.text)
+    best = max((gleu_score(candidate, without_stops(one)) for one in wanted), default=0.0)
     return scored(given, best, "GLEU", 0.5)
-
-
-def rouge_1(candidate: str, reference: str) -> float:
-    """Return the F1 of the words that both have."""
-    left, right = tokens(candidate), tokens(reference)
-    overlap = _overlap(_grams(left, 1), _grams(right, 1))
-    if not overlap:
-        return 0.0
-    precision, recall = overlap / len(left), overlap / len(right)
-    low, high = min(precision, recall), max(precision, recall)
-    return precision if precision == recall else min(high, low * (2 / (1 + low / high)))
-
-
-def bleu_score(candidate: str, wanted: Sequence[str]) -> float:
-    """Return BLEU of orders 1 to 4 (Papineni et al. 2002), of those that have an n-gram."""
-    if not trim(candidate):
-        return 0.0
-    words = _words(candidate)
-    others = [_words(one) for one in wanted]
-    closest = min((len(one) for one in others), key=lambda n: (abs(n - len(words)), n))
-    logs = []
-    for order in _ORDERS:
-        grams = _grams(words, order)
-        if not grams:
-            continue
-        matched = max(_overlap(grams, _grams(one, order)) for one in others)
-        logs.append(math.log(matched / grams.total() or _NOTHING))
-    brevity = 1.0 if len(words) > closest else math.exp(1 - closest / len(words))
-    return brevity * math.exp(sum(one / len(logs) for one in logs))
-
-
-def gleu_score(candidate: Sequence[str], reference: Sequence[str]) -> float:
-    """Return the smaller of precision and recall over the n-grams of orders 1 to 4."""
-    if not candidate:
-        return 0.0
-    if candidate == reference:
-        return 1.0
-    matched = left = right = 0
-    for order in _ORDERS:
-        ours, theirs = _grams(candidate, order), _grams(reference, order)
-        matched += _overlap(ours, theirs)
-        left += ours.total()
-        right += theirs.total()
-    return min(matched / left, matched / right) if left and right else 0.0
-
-
-def _words(text: str) -> list[str]:
-    return _SPACES.split(trim(text.lower()))
-
-
-def _without_stops(text: str) -> list[str]:
-    words = [word.rstrip(".") for word in _words(text)]
-    return words if any(words) else []
-
-
-def _grams(words: Sequence[str], order: int) -> Counter[str]:
-    return Counter(
-        " ".join(words[start : start + order]) for start in range(len(words) - order + 1)
-    )
-
-
-def _overlap(ours: Counter[str], theirs: Counter[str]) -> int:
-    return sum(min(count, theirs[gram]) for gram, count in ours.items() if gram in theirs)
 
 
 HANDLERS: Mapping[str, Handler] = {"rouge-n": rouge, "bleu": bleu, "gleu": gleu}

@@ -8,17 +8,17 @@ from functools import lru_cache
 from typing import Any
 
 from pytest_llmdeploy.errors import ConfigError
+from pytest_llmdeploy.gates.measures.markup import (
+    contains_html,
+    html_problem,
+    xml_parts,
+    xml_problem,
+)
 from pytest_llmdeploy.gates.promptfoo.assertions.given import (
     Given,
     Handler,
     Outcome,
     said,
-)
-from pytest_llmdeploy.gates.promptfoo.assertions.markup import (
-    contains_html,
-    html_problem,
-    xml_parts,
-    xml_problem,
 )
 from pytest_llmdeploy.gates.promptfoo.assertions.schemas import compiled, error_of
 from pytest_llmdeploy.gates.promptfoo.js_values import (
@@ -153,7 +153,10 @@ def xml(given: Given) -> Outcome:
     if given.kind == "is-xml":
         problem = xml_problem(given.text, required)
     else:
-        problem = xml_parts(given.text, required)
+        try:
+            problem = xml_parts(given.text, required)
+        except ValueError as error:
+            raise given.refuse(str(error)) from error
     return said(given, problem is None, problem or "expected no XML")
 
 
@@ -161,7 +164,10 @@ def html(given: Given) -> Outcome:
     """Judge ``is-html`` and ``contains-html``."""
     if given.kind == "contains-html":
         return said(given, contains_html(given.text), f"expected HTML in {quote(given.text)}")
-    problem = html_problem(given.text)
+    try:
+        problem = html_problem(given.text)
+    except ValueError as error:
+        raise given.refuse(str(error)) from error
     return said(given, problem is None, problem or "expected no HTML")
 
 

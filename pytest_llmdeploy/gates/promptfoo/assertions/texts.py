@@ -9,6 +9,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Any
 
+from pytest_llmdeploy.gates.measures.distance import distance
 from pytest_llmdeploy.gates.promptfoo.assertions.given import (
     Given,
     Handler,
@@ -191,36 +192,6 @@ def levenshtein(given: Given) -> Outcome:
     edits = distance(code_units(given.text), code_units(value))
     limit = given.limit_or(5)
     return said(given, edits <= limit, f"{edits} edits from {quote(value)}, limit {limit:g}")
-
-
-def distance(left: str, right: str) -> int:
-    """Return the least number of insertions, deletions and replacements between two texts.
-
-    By columns of bits, as Myers has it (1999, in the form of Hyyro 2003): a column of the table
-    is two whole numbers, so a text of thousands of characters takes milliseconds.
-    """
-    if len(left) > len(right):
-        left, right = right, left
-    if not left:
-        return len(right)
-    places: dict[str, int] = {}
-    for index, char in enumerate(left):
-        places[char] = places.get(char, 0) | 1 << index
-    full = (1 << len(left)) - 1
-    last = 1 << (len(left) - 1)
-    up, down, edits = full, 0, len(left)
-    for char in right:
-        equal = places.get(char, 0)
-        vertical = equal | down
-        horizontal = (((equal & up) + up) ^ up) | equal
-        more = down | (full & ~(horizontal | up))
-        less = up & horizontal
-        edits += bool(more & last) - bool(less & last)
-        more = ((more << 1) | 1) & full
-        less = (less << 1) & full
-        up = less | (full & ~(vertical | more))
-        down = more & vertical
-    return edits
 
 
 def word_count(given: Given) -> Outcome:

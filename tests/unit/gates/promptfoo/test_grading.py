@@ -15,7 +15,7 @@ from pytest_llmdeploy.gates.promptfoo.assertions.patterns import (
     InvalidPatternError,
     translated,
 )
-from pytest_llmdeploy.gates.promptfoo.assertions.texts import distance
+from pytest_llmdeploy.gates.measures.distance import distance
 from pytest_llmdeploy.gates.promptfoo.row import Row, RowPrompt, RowProvider
 from pytest_llmdeploy.ports import Answer
 

@@ -1,4 +1,4 @@
-"""Words and signs of a text, apart as in the Penn Treebank: what ROUGE counts there."""
+"""Words and signs of a text, apart as in the Penn Treebank: what ROUGE counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-from pytest_llmdeploy.gates.promptfoo.js_values import SPACE
+from pytest_llmdeploy.gates.measures.spaces import SPACE
 
 _SPACES: Final = re.compile(f"[{SPACE}\x85]+")
 _QUOTES: Final = re.compile("``|''|\"")
