@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.config.sentences import shown, unknown_key
 from pytest_llmdeploy.config.yaml_reader import KeyPath
 from pytest_llmdeploy.errors import ConfigError, Problem
-from pytest_llmdeploy.gates.assertions import AssertionRegistry, AssertionSpec
+from pytest_llmdeploy.gates.assertions import (
+    AssertionRegistry,
+    AssertionSet,
+    AssertionSpec,
+    Origin,
+    Transform,
+)
 from pytest_llmdeploy.gates.case import RESERVED_ID, Case, safe_id
 from pytest_llmdeploy.gates.readers.raw import RawCase
 from pytest_llmdeploy.gates.templates import (
     TemplateError,
     is_template,
     message_problem,
-    render_tree,
 )
 
 _KEYS = (
@@ -27,6 +34,7 @@ _KEYS = (
     "vars",
     "prompt",
     "assert",
+    "transform",
     "tags",
     "weight",
     "threshold",
@@ -49,7 +57,8 @@ class CaseBuilder:
         self.problems: list[Problem] = []
         self._suite = suite
         self._registry = registry
-        self._shared: list[AssertionSpec | tuple[object, str, str]] = []
+        self._allowed_by = f"gates.{suite_name}.allow_code"
+        self._shared: list[AssertionSpec | AssertionSet | tuple[object, str, str]] = []
         for index, raw in enumerate(suite.checks):
             file, line = where("gates", suite_name, "assert", index)
             source, label = f"{file}:{line}", f"gates.{suite_name}.assert[{index}]"
@@ -60,9 +69,18 @@ class CaseBuilder:
                 self._shared.append(registry.parse(raw, source, where=label))
             except ConfigError as error:
                 self.problems.extend(error.problems)
+        self._transforms: tuple[Transform, ...] = ()
+        if suite.transform is not None:
+            file, line = where("gates", suite_name, "transform")
+            label = f"gates.{suite_name}.transform"
+            self._transforms = self._transform(suite.transform, file, line, label, Origin())
 
-    def build(self, raw: RawCase, row_prefix: str) -> Case | None:
-        """Return the case; None when something is wrong with it."""
+    def build(self, raw: RawCase, row_prefix: str, file: Path | None) -> Case | None:
+        """Return the case; None when something is wrong with it.
+
+        What stands in a `file` of cases may name code only where the suite allows it; without a
+        file the case stands in ``llmdeploy.yaml`` itself.
+        """
         before = len(self.problems)
         data = raw.data
         if not isinstance(data, dict):
@@ -73,17 +91,19 @@ class CaseBuilder:
             if key not in _KEYS:
                 self.problems.append(raw.problem((key,), unknown_key(str(key), _KEYS)))
         variables = self._variables(raw)
+        trusted = file is None or self._suite.allow_code
         case = Case(
             id=self._id(raw, row_prefix),
             vars=variables,
             prompt=self._prompt(raw),
-            assertions=self._assertions(raw, variables),
+            assertions=self._assertions(raw, variables, trusted),
             tags=self._tags(raw),
             weight=self._number(raw, "weight", sys.float_info.max, "a weight of 0 would not count")
             or 1.0,
             threshold=self._number(raw, "threshold", 1, "a threshold of 0 would always pass"),
             repeats=self._repeats(raw),
             k_of_n=self._k_of_n(raw),
+            transforms=self._transforms + self._own_transform(raw, trusted),
             source=f"{raw.file}:{raw.line}",
         )
         if not case.assertions and not self._suite.checks and len(self.problems) == before:
@@ -139,7 +159,28 @@ class CaseBuilder:
             return tuple(value)
         return None
 
-    def _assertions(self, raw: RawCase, variables: dict[str, Any]) -> tuple[AssertionSpec, ...]:
+    def _own_transform(self, raw: RawCase, trusted: bool) -> tuple[Transform, ...]:
+        written = raw.data.get("transform")
+        if written is None:
+            return ()
+        path = ("transform",)
+        origin = Origin(code=trusted, allowed_by=self._allowed_by)
+        place = (raw.file, raw.line_at(path), raw.label_of(path))
+        return self._transform(written, *place, origin)
+
+    def _transform(
+        self, written: object, file: str, line: int, where: str, origin: Origin
+    ) -> tuple[Transform, ...]:
+        try:
+            source = f"{file}:{line}"
+            return (self._registry.transform(written, source, where=where, origin=origin),)
+        except ConfigError as error:
+            self.problems += error.problems
+            return ()
+
+    def _assertions(
+        self, raw: RawCase, variables: dict[str, Any], trusted: bool
+    ) -> tuple[AssertionSpec | AssertionSet, ...]:
         own = raw.data.get("assert")
         if own is None:
             own = []
@@ -148,38 +189,38 @@ class CaseBuilder:
         elif not isinstance(own, list):
             self._wrong(raw, ("assert",), f"expected a list of assertions, got {shown(own)}")
             return ()
-        specs = []
+        specs: list[AssertionSpec | AssertionSet] = []
+        origin = Origin(variables, filled_code=trusted, allowed_by=self._allowed_by)
         for shared in self._shared:
-            if isinstance(shared, AssertionSpec):
-                specs.append(shared)
-            else:
+            if isinstance(shared, tuple):
                 written, source, label = shared
                 where = partial("{}, for the case of {}:{}".format, label, raw.file, raw.line)
-                specs += self._parsed(written, variables, source, where)
+                specs += self._parsed(written, origin, source, where)
+            else:
+                specs.append(shared)
+        origin = replace(origin, code=trusted)
         for index, written in enumerate(own):
             path = ("assert", index) if isinstance(raw.data["assert"], list) else ("assert",)
             source = f"{raw.file}:{raw.line_at(path)}"
             where = partial(raw.label_of, path)
-            specs += self._parsed(written, variables, source, where, column=raw.column)
+            specs += self._parsed(written, origin, source, where, column=raw.column)
         return tuple(specs)
 
     def _parsed(
         self,
         written: object,
-        variables: dict[str, Any],
+        origin: Origin,
         source: str,
         where: Callable[[], str],
         *,
         column: bool = False,
-    ) -> list[AssertionSpec]:
+    ) -> list[AssertionSpec | AssertionSet]:
         """Return the assertion with the case's variables filled in, or report its problem.
 
         `where` names its key; it is called for a problem only, as most assertions have none.
         """
         try:
-            if is_template(written):
-                written = render_tree(written, variables)
-            return [self._registry.parse(written, source, column=column)]
+            return [self._registry.parse(written, source, column=column, origin=origin)]
         except TemplateError as error:
             messages = [str(error)]
         except ConfigError as error:

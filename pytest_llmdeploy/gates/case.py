@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmdeploy.gates.assertions import AssertionSet, AssertionSpec
+from pytest_llmdeploy.gates.assertions import AssertionSet, AssertionSpec, Transform
 
 MAX_ID_LENGTH = 80
 RESERVED_ID = "gate"
@@ -40,6 +40,8 @@ class Case:
     """So many of its answers must pass; None: all."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Sampling parameters of its own, over the suite's."""
+    transforms: tuple[Transform, ...] = ()
+    """What is done to its answers before they are judged: the suite's, then its own."""
     canned: str | None = None
     """Its answer, where the case brings one along: no model is asked."""
     problem: str | None = None

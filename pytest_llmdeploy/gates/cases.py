@@ -59,7 +59,7 @@ def load_cases(
                 problems.extend(reading.problems)
                 raws.extend((raw, found) for raw in reading.cases)
     prefixes = _prefixes(dict.fromkeys(path for _, path in raws), root)
-    cases = [case for raw, path in raws if (case := builder.build(raw, prefixes[path]))]
+    cases = [case for raw, path in raws if (case := builder.build(raw, prefixes[path], path))]
     problems += builder.problems
     problems += _duplicates(cases)
     if problems:

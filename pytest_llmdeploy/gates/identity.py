@@ -21,6 +21,7 @@ def case_hash(case: Case) -> str:
         "prompt": case.prompt,
         "canned": case.canned,
         "assertions": [_described(spec) for spec in case.assertions],
+        "transforms": [transform.written for transform in case.transforms],
         "judgement": case.judgement,
         "threshold": case.threshold,
         "repeats": case.repeats,
@@ -42,5 +43,5 @@ def _described(spec: AssertionSpec | AssertionSet) -> dict[str, Any]:
         "value": spec.value,
         "threshold": spec.threshold,
         "weight": spec.weight,
-        "transform": spec.transform,
+        "transform": spec.transform.written if spec.transform else None,
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.assertions import AssertionResult
+from pytest_llmdeploy.gates.assertions.sets import TOLERANCE, reaches, together
 from pytest_llmdeploy.verdicts import Verdict
 
-TOLERANCE = 1e-9
-"""A score this little below a threshold reaches it: means of thirds are no exact numbers."""
+__all__ = ["TOLERANCE", "CaseVerdict", "SampleScore", "judge_case", "score_sample"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,7 @@ def score_sample(results: Sequence[AssertionResult], threshold: float | None) ->
     """
     if not results:
         raise NotMeasuredError("the answer was judged by no assertion")
-    total = math.fsum(result.weight for result in results)
-    score = min(1.0, math.fsum(result.weight * result.score for result in results) / total)
-    failed = [result for result in results if not result.passed]
-    passed = not failed if threshold is None else _reaches(score, threshold)
-    if not failed:
-        reason = f"{len(results)} of {len(results)} assertions passed"
-    else:
-        more = f" (and {len(failed) - 1} more failed)" if len(failed) > 1 else ""
-        reason = f"{failed[0].type}: {failed[0].reason}{more}"
-    if threshold is not None:
-        sign = ">=" if passed else "<"
-        reason = f"score {score:.3f} {sign} threshold {threshold:g}; {reason}"
+    passed, score, reason = together(results, threshold)
     return SampleScore(passed, score, reason)
 
 
@@ -82,7 +71,7 @@ def judge_case(
     if k_of_n is not None:
         passed = passes >= k_of_n
     else:
-        passed = passes == len(scored) if threshold is None else _reaches(mean, threshold)
+        passed = passes == len(scored) if threshold is None else reaches(mean, threshold)
     verdict = Verdict.PASS if passed else Verdict.FAIL
     failed = [sample for sample in scored if not sample.passed]
     first = failed[0].reason if failed else scored[0].reason
@@ -97,7 +86,3 @@ def judge_case(
         sign = ">=" if passed else "<"
         counted = f"mean score {mean:.3f} {sign} threshold {threshold:g}; {counted}"
     return CaseVerdict(verdict, mean, f"{counted}; {first}" if failed else counted)
-
-
-def _reaches(score: float, threshold: float) -> bool:
-    return score >= threshold - TOLERANCE

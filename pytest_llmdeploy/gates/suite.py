@@ -20,6 +20,7 @@ from pytest_llmdeploy.gates.assertions import (
     AssertionSpec,
     Grading,
     NotEvaluable,
+    transforms,
 )
 from pytest_llmdeploy.gates.assertions.graded import GRADED_TYPES
 from pytest_llmdeploy.gates.case import Case
@@ -253,9 +254,15 @@ def _read_cases(
         case: Case, messages: Sequence[Message], answer: Answer, grading: Grading | None
     ) -> AssertionResults:
         context = AssertionContext(
-            answer=answer, case_id=case.id, vars=case.vars, messages=messages, grading=grading
+            answer=answer,
+            case_id=case.id,
+            vars=case.vars,
+            messages=messages,
+            parameters={**config.parameters, **case.parameters},
+            grading=grading,
         )
-        return [registry.evaluate(spec, answer, context) for spec in case.assertions]
+        context = transforms.apply(case.transforms, context)
+        return [registry.evaluate(spec, context.answer, context) for spec in case.assertions]
 
     return SuiteParts(
         cases=cases,

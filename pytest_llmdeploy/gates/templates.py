@@ -11,6 +11,8 @@ from pytest_llmdeploy.config.sentences import shown, suggestion
 from pytest_llmdeploy.errors import MissingExtraError
 from pytest_llmdeploy.gates.wording import quote
 
+MAX_PRODUCT = 1_000_000
+"""Most characters or digits that a multiplication in a template may make."""
 _MARKS = re.compile(r"\{[{%#]")
 _UNDEFINED = re.compile(r"'(.+)' is undefined")
 
@@ -71,15 +73,42 @@ def message_problem(messages: object) -> str | None:
     return None
 
 
-@cache
-def _environment() -> Any:
+def sandbox() -> Any:
+    """Return a new Jinja2 environment for texts whose authors nobody knows.
+
+    A name that is not there is an error. Products stay within MAX_PRODUCT characters or digits.
+    """
     try:
         import jinja2
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError as error:
         raise MissingExtraError("quality gates", "gates", "jinja2") from error
+
+    class Sandbox(ImmutableSandboxedEnvironment):
+        intercepted_binops = frozenset({"*", "**"})
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            if _size(operator, left, right) > MAX_PRODUCT:
+                raise OverflowError(f"the result of {operator} is too large")
+            return super().call_binop(context, operator, left, right)
+
     # Prompts are plain text: escaping HTML would change the question.
-    return ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
+    return Sandbox(undefined=jinja2.StrictUndefined, autoescape=False)
+
+
+def _size(operator: str, left: Any, right: Any) -> float:
+    """Return about how many characters or digits an operation makes."""
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, str | list | tuple) and isinstance(other, int):
+            return len(one) * max(other, 0)
+    if isinstance(left, int) and isinstance(right, int):
+        return left.bit_length() * right if operator == "**" else left.bit_length()
+    return 0
+
+
+@cache
+def _environment() -> Any:
+    return sandbox()
 
 
 @lru_cache(maxsize=4096)

@@ -11,6 +11,8 @@ from pytest_llmdeploy.gates.assertions.spec import (
     AssertionSpec,
     Grading,
     NotEvaluable,
+    Origin,
+    Transform,
 )
 
 __all__ = [
@@ -21,5 +23,7 @@ __all__ = [
     "AssertionSpec",
     "Grading",
     "NotEvaluable",
+    "Origin",
+    "Transform",
     "evaluate",
 ]

@@ -32,7 +32,7 @@ DEFAULT_THRESHOLD = 0.5
 
 def named(label: str, function: UserFunction) -> AssertionType:
     """Return the assertion type of a registered function."""
-    _refuse_async(label, function)
+    refuse_async(label, function)
 
     def prepare(value: Any, threshold: float | None) -> Check:  # noqa: ARG001 - in the context
         return _check(label, function, threshold)
@@ -47,14 +47,18 @@ def python(root: Path | None) -> AssertionType:
     """
 
     def prepare(value: Any, threshold: float | None) -> Check:
-        function = _imported(value, root)
-        _refuse_async(value, function)
+        function = imported(value, root)
+        refuse_async(value, function)
         return _check(value, function, threshold)
 
     return prepare
 
 
-def _imported(value: Any, root: Path | None) -> UserFunction:
+def imported(value: Any, root: Path | None) -> UserFunction:
+    """Return the function that ``package.module:function`` names; raise BadValue.
+
+    A module that stands below `root` is taken from there or not at all.
+    """
     module_name, _, path = value.partition(":") if isinstance(value, str) else ("", "", "")
     if not module_name or not path:
         raise BadValue("the value must name a function, as in 'python: package.module:function'")
@@ -100,9 +104,10 @@ def _refuse_namesake(name: str, root: Path | None) -> None:
             )
 
 
-def _refuse_async(label: str, function: UserFunction) -> None:
+def refuse_async(label: str, function: UserFunction, what: str = "an assertion") -> None:
+    """Raise BadValue for a function whose call would return a coroutine."""
     if inspect.iscoroutinefunction(function):
-        raise BadValue(f"{label} is async; an assertion is a plain function")
+        raise BadValue(f"{label} is async; {what} is a plain function")
 
 
 def _check(label: str, function: UserFunction, threshold: float | None) -> Check:
@@ -114,7 +119,7 @@ def _check(label: str, function: UserFunction, threshold: float | None) -> Check
             returned = function(context.answer.text, context)
         except BaseException as error:  # pytest.skip() and sys.exit() are no verdicts
             # Nor is KeyboardInterrupt Ctrl-C: that reaches the main thread, and this is another.
-            place = _place(function, error)
+            place = place_of(function, error)
             raise NotEvaluable(
                 f"{label} raised {type(error).__name__}: {one_line(str(error))} ({place})"
             ) from error
@@ -123,7 +128,7 @@ def _check(label: str, function: UserFunction, threshold: float | None) -> Check
     return Check(f"to satisfy {label}", judge)
 
 
-def _place(function: UserFunction, error: BaseException) -> str:
+def place_of(function: UserFunction, error: BaseException) -> str:
     """Return file:line of the innermost frame in the function's own file."""
     frames = traceback.extract_tb(error.__traceback__)[1:]
     own = getattr(inspect.unwrap(function), "__code__", None)

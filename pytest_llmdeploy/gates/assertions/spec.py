@@ -63,6 +63,8 @@ class AssertionContext:
     """The conversation that was sent."""
     output: Any = None
     """What a transform made of the answer, where it is no text; `answer.text` is its JSON then."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The request's sampling parameters, such as tools."""
     grading: Grading | None = None
     """Whom model-graded assertions ask; None where nobody can be asked."""
     value: Any = None
@@ -114,6 +116,42 @@ class Check:
     judge: Callable[[AssertionContext], Finding]
 
 
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """Makes another value of an answer before it is judged; see transforms.py."""
+
+    written: str
+    """As the user wrote it."""
+    change: Callable[[Any, AssertionContext], Any] = field(repr=False, compare=False)
+    """Return the new value of the given one, which is text or a value of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who wrote an assertion or a transform, and what its templates are filled with.
+
+    Code that is named in ``llmdeploy.yaml`` is the project's own. A file of cases may come from
+    anywhere, so that code in it, or code that a template takes from it, has to be allowed.
+    """
+
+    variables: Mapping[str, Any] | None = None
+    """Variables of the case; None: templates stay as they are written."""
+    code: bool = True
+    """Whether what is written may name code."""
+    filled_code: bool = True
+    """Whether what templates take from the variables may name code."""
+    allowed_by: str = "allow_code"
+    """The key that allows code, for messages."""
+
+    def refuse_code(self, *, filled: bool) -> None:
+        """Raise BadValue where code may not be named here; `filled`: templates had a part in it."""
+        if not (self.code and (self.filled_code or not filled)):
+            raise BadValue(
+                "code that a case file names runs only where the gate allows it: set"
+                f" {self.allowed_by}: true, if you trust whoever writes that file"
+            )
+
+
 class AssertionType(Protocol):
     """A family of assertions: turns what the user wrote into a check."""
 
@@ -136,8 +174,8 @@ class AssertionSpec:
     """Where it was written, as ``file:line``."""
     check: Check = field(repr=False, compare=False)
     metric: str | None = None
-    transform: str | None = None
-    """As the user wrote it; see gates/transforms.py."""
+    transform: Transform | None = None
+    """What is done to the answer before this assertion alone looks at it."""
 
     @property
     def name(self) -> str:

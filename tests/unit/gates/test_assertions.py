@@ -684,7 +684,7 @@ def test_registered_types_belong_to_their_registry() -> None:
         (
             {"contains": "a", "icontains": "b"},
             "the assertion has an unknown key 'contains', expected one of: type, value,"
-            " threshold, weight",
+            " threshold, weight, metric, transform",
         ),
         (
             {"equals": "x", "weight": float("inf")},
