@@ -181,4 +181,4 @@ def test_each_kind_of_smoke_check_and_assertion_has_a_row() -> None:
         return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
     assert set(SMOKE_KINDS) <= first_cells("health-and-smoke.md")
-    assert set(AssertionRegistry().names) <= first_cells("gates.md") | first_cells("judges.md")
+    assert set(AssertionRegistry().names) <= first_cells("assertions.md") | first_cells("judges.md")
