@@ -18,6 +18,7 @@ from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
 from pytest_llmdeploy.gates.assertions import (
     AssertionContext,
     AssertionRegistry,
+    AssertionSpec,
     NotEvaluable,
     evaluate,
 )
@@ -27,6 +28,14 @@ from tests.unit.gates.helpers import answer, context, load
 REGISTRY = AssertionRegistry()
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}
 MINE = "tests.unit.gates.user_checks"
+
+
+def parsed(raw: Any, *, column: bool = False) -> AssertionSpec:
+    """Return a single assertion."""
+    spec = REGISTRY.parse(raw, "c.yaml:1", column=column)
+    assert isinstance(spec, AssertionSpec)
+    return spec
+
 
 HOLDS = [
     # assertion, answer that holds, answer that doesn't, reason of the failure
@@ -160,8 +169,8 @@ HOLDS = [
     ("raw", "good", "bad", "reason"), HOLDS, ids=[f"{i}-{row[0]}" for i, row in enumerate(HOLDS)]
 )
 def test_both_ways(raw: Any, good: str, bad: str, reason: str) -> None:
-    spec = REGISTRY.parse(raw, "c.yaml:1")
-    negated = REGISTRY.parse(_negated(raw), "c.yaml:1")
+    spec = parsed(raw)
+    negated = parsed(_negated(raw))
     passed = evaluate(spec, answer(good), context())
     failed = evaluate(spec, answer(bad), context())
     assert (passed.passed, failed.passed) == (True, False)
@@ -704,7 +713,7 @@ WORD = st.text(alphabet="abc,:() \"'é", min_size=1).map(str.strip).filter(bool)
 @given(negated=st.booleans(), value=WORD, column=st.booleans())
 def test_text_grammar_of_one_value(negated: bool, value: str, column: bool) -> None:
     written = f"{'not-' if negated else ''}icontains: {value}"
-    spec = REGISTRY.parse(written, "c:1", column=column)
+    spec = parsed(written, column=column)
     assert (spec.negated, spec.type, spec.value) == (negated, "icontains", value)
     assert spec == REGISTRY.parse({"type": spec.name, "value": value}, "c:1")
 
@@ -712,14 +721,14 @@ def test_text_grammar_of_one_value(negated: bool, value: str, column: bool) -> N
 @given(values=st.lists(WORD, min_size=1, max_size=4))
 def test_text_grammar_of_several_values(values: list[str]) -> None:
     written = ", ".join('"{}"'.format(value.replace('"', '""')) for value in values)
-    by_text = REGISTRY.parse(f"contains-all: {written}", "c:1")
-    by_list = REGISTRY.parse({"contains-all": values}, "c:1")
+    by_text = parsed(f"contains-all: {written}")
+    by_list = parsed({"contains-all": values})
     assert by_text.check.expectation == by_list.check.expectation
 
 
 @given(threshold=st.floats(min_value=0.001, max_value=1))
 def test_text_grammar_of_thresholds(threshold: float) -> None:
-    spec = REGISTRY.parse(f"python({threshold!r}): {MINE}:polite", "c:1")
+    spec = parsed(f"python({threshold!r}): {MINE}:polite")
     assert (spec.threshold, spec.value) == (threshold, f"{MINE}:polite")
 
 
