@@ -13,14 +13,19 @@ from typing import Any
 from pytest_llmdeploy.config.sentences import shown, suggestion, unknown_key
 from pytest_llmdeploy.errors import ConfigError, Problem
 from pytest_llmdeploy.gates.assertions import (
+    alike,
+    embedded,
     functions,
     graded,
+    leaks,
     pattern,
     refusal,
     runtime,
     similar,
+    sql,
     structured,
     text,
+    tools,
     transforms,
 )
 from pytest_llmdeploy.gates.assertions.sets import NAME as SET
@@ -55,7 +60,8 @@ class AssertionRegistry:
     """The built-in assertion types and those that a project registered."""
 
     def __init__(self) -> None:
-        families = (text, structured, pattern, runtime, refusal, functions, similar, graded)
+        plain = (text, structured, pattern, runtime, refusal, functions, similar, graded)
+        families = (*plain, alike, embedded, leaks, sql, tools)
         self._types: dict[str, AssertionType] = {}
         for family in families:
             self._types.update(family.TYPES)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_llmdeploy.errors import ConfigError
+from pytest_llmdeploy.gates.measures.tool_calls import f1
 from pytest_llmdeploy.gates.promptfoo.assertions.given import Given, Handler, Outcome
 from pytest_llmdeploy.gates.promptfoo.assertions.schemas import compiled, error_of
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify, to_text, trim
@@ -104,11 +105,7 @@ def tool_call_f1(given: Given) -> Outcome:
     if not wanted:
         raise given.refuse("it needs the name of a tool")
     called = set(tool_names(given.output))
-    both = len(wanted & called)
-    score = 2 * both / (len(wanted) + len(called)) if both else 0.0
-    if both:
-        precision, recall = both / len(called), both / len(wanted)
-        score = 2 * precision * recall / (precision + recall)
+    score = f1(wanted, called)
     limit = given.limit_or(1.0)
     passed = (score >= limit) != given.inverse
     names = f"expected {listed(sorted(wanted))}, called {listed(sorted(called)) or 'none'}"
