@@ -110,9 +110,14 @@ def refuse_async(label: str, function: UserFunction, what: str = "an assertion")
         raise BadValue(f"{label} is async; {what} is a plain function")
 
 
-def _check(label: str, function: UserFunction, threshold: float | None) -> Check:
+def check_threshold(threshold: float | None) -> None:
+    """Raise BadValue for a threshold that no score could reach, or every score does."""
     if threshold is not None and not 0 < threshold <= 1:
         raise BadValue(f"threshold is {threshold:g}, it must be above 0 and at most 1")
+
+
+def _check(label: str, function: UserFunction, threshold: float | None) -> Check:
+    check_threshold(threshold)
 
     def judge(context: AssertionContext) -> Finding:
         try:
@@ -123,7 +128,7 @@ def _check(label: str, function: UserFunction, threshold: float | None) -> Check
             raise NotEvaluable(
                 f"{label} raised {type(error).__name__}: {one_line(str(error))} ({place})"
             ) from error
-        return _finding(label, returned, threshold, context)
+        return finding_of(label, returned, threshold, context)
 
     return Check(f"to satisfy {label}", judge)
 
@@ -136,9 +141,10 @@ def place_of(function: UserFunction, error: BaseException) -> str:
     return f"{mine[-1].filename}:{mine[-1].lineno}" if mine else "no place known"
 
 
-def _finding(
+def finding_of(
     label: str, returned: object, threshold: float | None, context: AssertionContext
 ) -> Finding:
+    """Return what a user's code found, by what it returned; raise NotEvaluable."""
     said = f"got {quote(context.answer.text)}"
     if isinstance(returned, AssertionResult):
         returned = {"pass": returned.passed, "score": returned.score, "reason": returned.reason}

@@ -6,7 +6,6 @@ The forms are ``{{ output | upper }}``, ``python: package.module:function`` and
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -130,17 +129,19 @@ def _python(value: str, root: Path | None) -> Callable[[Any, AssertionContext], 
     return change
 
 
-def _javascript(expression: str) -> Callable[[Any, AssertionContext], Any]:
-    if not expression:
-        raise BadValue("javascript: the expression is empty")
-    try:
-        javascript: Any = importlib.import_module("pytest_llmdeploy.gates.javascript")
-    except ModuleNotFoundError as error:
-        raise BadValue("javascript: it is not run in this version; write python:") from error
+def _javascript(code: str) -> Callable[[Any, AssertionContext], Any]:
+    from pytest_llmdeploy.gates import javascript  # itself needs this package
+
+    if not code:
+        raise BadValue("javascript: the code is missing, as in 'javascript: output.trim()'")
+    javascript.check_installed()
 
     def change(output: Any, context: AssertionContext) -> Any:
-        arguments = {"output": output, "context": {"vars": dict(context.vars)}}
-        return javascript.run(expression, arguments)
+        seen = {"output": output, "context": {"vars": dict(context.vars)}}
+        try:
+            return javascript.run(code, seen)
+        except javascript.JavaScriptError as error:
+            raise NotEvaluable(f"it failed: {error}") from error
 
     return change
 

@@ -74,6 +74,24 @@ MAKES = [
 ]
 
 
+def test_javascript_makes_values_too() -> None:
+    pytest.importorskip("py_mini_racer")
+    assert changed("javascript: output.trim() + context.vars.word", " a ", word="b") == ("ab", None)
+    both = [
+        REGISTRY.transform(one, "c:1")
+        for one in ("javascript: JSON.parse(output)", "javascript: output.map(x => 2 * x)")
+    ]
+    after = transforms.apply(both, context("[1, 2]"))
+    assert (after.answer.text, after.output) == ("[2,4]", [2, 4])
+    for code, reason in [
+        ("output.a.b", "it failed: TypeError: Cannot read properties of undefined"),
+        ("undefined", "it failed: the code returned nothing"),
+    ]:
+        with pytest.raises(NotEvaluable) as caught:
+            changed(f"javascript: {code}", "x")
+        assert str(caught.value).startswith(f'the transform "javascript: {code}": {reason}')
+
+
 @pytest.mark.parametrize(("written", "text", "after", "output"), MAKES)
 def test_what_a_transform_makes(written: str, text: str, after: str, output: Any) -> None:
     assert changed(written, text, word="b") == (after, output)
@@ -172,7 +190,10 @@ BROKEN = [
         f"python: {MINE}:is_async",
         f"{MINE}:is_async is async; a transform is a plain function",
     ),
-    ("javascript: ", "javascript: the expression is empty"),
+    (
+        "javascript: ",
+        "javascript: the code is missing, as in 'javascript: output.trim()'",
+    ),
 ]
 
 
