@@ -17,6 +17,7 @@ from pytest_llmdeploy.gates.assertions import (
     embedded,
     functions,
     graded,
+    javascript,
     leaks,
     pattern,
     refusal,
@@ -61,7 +62,7 @@ class AssertionRegistry:
 
     def __init__(self) -> None:
         plain = (text, structured, pattern, runtime, refusal, functions, similar, graded)
-        families = (*plain, alike, embedded, leaks, sql, tools)
+        families = (*plain, alike, embedded, javascript, leaks, sql, tools)
         self._types: dict[str, AssertionType] = {}
         for family in families:
             self._types.update(family.TYPES)

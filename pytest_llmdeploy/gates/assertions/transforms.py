@@ -15,7 +15,7 @@ from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown
 from pytest_llmdeploy.errors import MissingExtraError, NotMeasuredError
-from pytest_llmdeploy.gates.assertions import functions
+from pytest_llmdeploy.gates.assertions import functions, javascript
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     BadValue,
@@ -49,7 +49,11 @@ def prepare(written: object, root: Path | None, origin: Origin) -> Transform:
         if kind in {"python", "javascript"}:
             origin.refuse_code(filled=False)
             rest = rest.strip()
-            change = _python(rest, root) if kind == "python" else _javascript(rest)
+            change = (
+                _python(rest, root)
+                if kind == "python"
+                else javascript.runner(rest, "output.trim()")
+            )
         elif is_template(text):
             change = _template(text)
         else:
@@ -125,23 +129,6 @@ def _python(value: str, root: Path | None) -> Callable[[Any, AssertionContext], 
             raise NotEvaluable(
                 f"it raised {type(error).__name__}: {one_line(str(error))} ({place})"
             ) from error
-
-    return change
-
-
-def _javascript(code: str) -> Callable[[Any, AssertionContext], Any]:
-    from pytest_llmdeploy.gates import javascript  # itself needs this package
-
-    if not code:
-        raise BadValue("javascript: the code is missing, as in 'javascript: output.trim()'")
-    javascript.check_installed()
-
-    def change(output: Any, context: AssertionContext) -> Any:
-        seen = {"output": output, "context": {"vars": dict(context.vars)}}
-        try:
-            return javascript.run(code, seen)
-        except javascript.JavaScriptError as error:
-            raise NotEvaluable(f"it failed: {error}") from error
 
     return change
 

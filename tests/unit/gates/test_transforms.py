@@ -166,6 +166,58 @@ def test_a_function_that_raises_is_told_with_its_place() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("raw", "text", "passed", "score"),
+    [
+        ("javascript: output.length < 3", "ab", True, 1.0),
+        ("javascript: output.length < 3", "abc", False, 0.0),
+        ("javascript(0.7): Number(output)", "0.6", False, 0.6),
+        ("not-javascript: output === context.vars.word", "b", False, 0.0),
+        ("javascript: return {pass: true, score: 0.25, reason: 'so'}", "x", True, 0.25),
+        (
+            {"javascript": "output.a === 1", "transform": "{{ output | fromjson }}"},
+            '{"a": 1}',
+            True,
+            1.0,
+        ),
+    ],
+)
+def test_javascript_judges_as_a_function_does(
+    raw: Any, text: str, passed: bool, score: float
+) -> None:
+    pytest.importorskip("py_mini_racer")
+    result = REGISTRY.evaluate(REGISTRY.parse(raw, "c:1"), answer(text), context(word="b"))
+    assert (result.passed, result.score) == (passed, score)
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (
+            "javascript: output.a.b",
+            'the code "output.a.b": it failed: TypeError: Cannot read properties of undefined',
+        ),
+        ("not-javascript: null", 'the code "null" returned None; it must return True or False'),
+        ("javascript: 7", 'the code "7" returned the score 7; it must lie between 0 and 1'),
+    ],
+)
+def test_javascript_that_says_nothing_is_never_a_pass(raw: str, reason: str) -> None:
+    pytest.importorskip("py_mini_racer")
+    with pytest.raises(NotEvaluable) as caught:
+        REGISTRY.evaluate(REGISTRY.parse(raw, "c:1"), answer("x"), context())
+    assert str(caught.value).startswith(reason)
+
+
+def test_javascript_sees_json_only() -> None:
+    pytest.importorskip("py_mini_racer")
+    with pytest.raises(NotEvaluable) as caught:
+        changed("javascript: output", "x", word={1})
+    assert str(caught.value) == (
+        'the transform "javascript: output": what it would see is no JSON:'
+        " Object of type set is not JSON serializable"
+    )
+
+
 BROKEN = [
     (
         "upper",
@@ -192,7 +244,7 @@ BROKEN = [
     ),
     (
         "javascript: ",
-        "javascript: the code is missing, as in 'javascript: output.trim()'",
+        "the value must be code, as in 'javascript: output.trim()'",
     ),
 ]
 
