@@ -17,6 +17,7 @@ from pytest_llmdeploy.commands import (
     audit,
     bless,
     calibrate,
+    calibrate_judge,
     clusters,
     doctor,
     init,
@@ -26,7 +27,18 @@ from pytest_llmdeploy.commands import (
 )
 from pytest_llmdeploy.errors import LLMDeployError
 
-_COMMANDS = (init, schema, doctor, calibrate, rollback, rejudge, bless, clusters, audit)
+_COMMANDS = (
+    init,
+    schema,
+    doctor,
+    calibrate,
+    calibrate_judge,
+    rollback,
+    rejudge,
+    bless,
+    clusters,
+    audit,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,12 @@ MOST_ITEMS = 1000
 """Claims, sentences or questions of one reply."""
 
 
+class UnusableReply(NotEvaluable):
+    """The judge replied, and it was no verdict: another judge, or a clearer task, may help."""
+
+
 class Reply:
-    """The members of one reply; each reader raises NotEvaluable with what came."""
+    """The members of one reply; each reader raises UnusableReply with what came."""
 
     def __init__(self, text: str, key: str) -> None:
         """Take the whole text as one JSON object, its key first.
@@ -37,10 +41,10 @@ class Reply:
         if value.get("id") != key:
             raise self.broken("does not repeat the key of the texts")
 
-    def broken(self, how: str) -> NotEvaluable:
+    def broken(self, how: str) -> UnusableReply:
         """Return the error for a reply that cannot be used."""
         came = f": {quote(self._text)}" if self._text.strip() else ""
-        return NotEvaluable(f"the judge's reply {how}{came}")
+        return UnusableReply(f"the judge's reply {how}{came}")
 
     def flag(self, name: str) -> bool:
         """Return true or false."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.assertions.graded.prompts import Prompt
-from pytest_llmdeploy.gates.assertions.graded.replies import Reply
+from pytest_llmdeploy.gates.assertions.graded.replies import Reply, UnusableReply
 from pytest_llmdeploy.gates.assertions.spec import AssertionContext, Finding, Grading, NotEvaluable
 from pytest_llmdeploy.gates.wording import middle_cut, quote
 
@@ -80,7 +80,8 @@ def poll(context: AssertionContext, prompt: Prompt, cast: Callable[[Ballot], Vot
     fails = len(votes) - passes
     if 2 * max(passes, fails) <= grading.votes:
         which = f"{grading.votes - len(votes)} of {grading.votes} votes failed: "
-        raise NotEvaluable((which if grading.votes > 1 else "") + str(failure))
+        kind = UnusableReply if isinstance(failure, UnusableReply) else NotEvaluable
+        raise kind((which if grading.votes > 1 else "") + str(failure))
     holds = 2 * passes > grading.votes
     evidence = {
         "judge": grading.judge,
