@@ -125,7 +125,9 @@ def _problem(text: str, rules: _Rules) -> str | None:
     try:
         statements = [one for one in sqlglot.parse(text, read=rules.dialect) if one is not None]
     except sqlglot.errors.SqlglotError as error:
-        return f"it is no SQL: {one_line(str(error))[:200]}"
+        places = getattr(error, "errors", None) or [{}]
+        line, column = places[0].get("line"), places[0].get("col")
+        return "it is no SQL" + (f", see line {line}, column {column} of it" if line else "")
     except RecursionError as error:
         raise NotEvaluable("the SQL is nested too deeply to be parsed") from error
     except Exception as error:  # the parser was not made for arbitrary texts
@@ -163,14 +165,35 @@ def _tables(statement: Any) -> Iterator[Names]:
     """Yield the tables; the names that WITH gives are none."""
     from sqlglot import exp
 
-    own = {one.alias_or_name.lower() for one in statement.find_all(exp.CTE)}
     target = statement.this if isinstance(statement, exp.DML) else None
     target = target.this if isinstance(target, exp.Schema) else target
     for table in statement.find_all(exp.Table):
-        if not table.db and table.name.lower() in own:
+        if not table.db and _is_of_with(table):
             continue
         kind = statement.key if table is target or not isinstance(statement, exp.DML) else "select"
         yield kind, table.db or "null", table.name
+
+
+def _is_of_with(table: Any) -> bool:
+    """Say whether a name is one that WITH gives, where the table stands.
+
+    Within WITH only earlier names are known: ``WITH a AS (SELECT * FROM a)`` reads a table.
+    """
+    from sqlglot import exp
+
+    name, node = table.name.lower(), table
+    while (parent := node.parent) is not None:
+        if isinstance(parent, exp.With):
+            known = parent.expressions
+            if not parent.args.get("recursive"):
+                known = known[: next(at for at, one in enumerate(known) if one is node)]
+        else:
+            above = next((one for one in parent.args.values() if isinstance(one, exp.With)), None)
+            known = above.expressions if above is not None and above is not node else []
+        if any(one.alias_or_name.lower() == name for one in known):
+            return True
+        node = parent
+    return False
 
 
 def _columns(statement: Any) -> Iterator[Names]:

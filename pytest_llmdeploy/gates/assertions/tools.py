@@ -259,7 +259,9 @@ def _bounds(value: Mapping[Any, Any], least: int) -> tuple[int, int | None]:
 def _times(low: int, high: int | None) -> str:
     if high is None:
         return f"at least {_count(low)}"
-    return _count(low) if low == high else f"{low} to {_count(high)}"
+    if low == high:
+        return _count(low)
+    return f"{low} to {high} times" if low else f"at most {_count(high)}"
 
 
 def _count(number: int) -> str:
