@@ -10,9 +10,9 @@ import re
 from typing import Final
 
 _DEEDS: Final = (
-    "help assist aid answer respond discuss advise recommend suggest comply fulfil fulfill complete "
-    "process continue engage participate support promote provide give offer share supply produce "
-    "generate create write compose draft"
+    "help assist aid answer respond discuss advise recommend suggest comply fulfil fulfill "
+    "complete process continue engage participate support promote provide give offer share supply "
+    "produce generate create write compose draft"
 )
 """What users ask for, after which "I cannot" is about the request, not about the world."""
 _ADVERBS: Final = "actually also really simply just directly ethically knowingly personally"
@@ -41,7 +41,8 @@ _ANYWHERE: Final = {
     "what I am": r"\bas an? (?:(?:large )?language model|ai|(?:ai )?assistant)\b",
     "how I was made": r"\bi (?:am|was|'ve been|have been) programmed\b",
     "good will": r"\bi(?: do)? want to (?:help|be helpful),? but\b",
-    "propriety": r"\bnot (?:be )?(?:legal|ethical|appropriate)\b|\bis (?:illegal|unethical) and \w+",
+    "propriety": r"\bnot (?:be )?(?:legal|ethical|appropriate)\b",
+    "wrong twice": r"\bis (?:illegal and unethical|unethical and illegal)\b",
     "a filter": r"\b(?:blocked|filtered) by (?:our|the|a) (?:content|safety) (?:filter|polic)",
 }
 _OPENING: Final = re.compile("|".join(_AT_THE_START.values()))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from pytest_llmdeploy.gates.assertions import json_schema
+from pytest_llmdeploy.gates.promptfoo.assertions.formats import OF_NUMBERS, OF_TEXTS, fits
 from pytest_llmdeploy.gates.promptfoo.assertions.patterns import translated
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
 
@@ -26,29 +24,6 @@ _ONE = ("not", "if", "then", "else", "propertyNames", "additionalProperties", "a
 _MANY = ("anyOf", "oneOf", "allOf")
 _NAMED = ("properties", "patternProperties", "definitions", "$defs")
 _DRAFT_7 = "http://json-schema.org/draft-07/schema"
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"{}|\\^`]+")
-_TEMPLATE = re.compile(
-    r"(?:[^\x00-\x20\"'<>%\\^`{|}]|%[0-9a-f]{2}|\{[+#./;?&=,!@|]?[\w%.]+(?::\d{1,4}|\*)?"
-    r"(?:,[\w%.]+(?::\d{1,4}|\*)?)*\})*",
-    re.IGNORECASE | re.ASCII,
-)
-_URL = re.compile(
-    r"(?:https?|ftp)://(?:\S+(?::\S*)?@)?(?:\d{1,3}(?:\.\d{1,3}){3}"
-    r"|(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,})(?::\d{2,5})?(?:/\S*)?",
-    re.IGNORECASE,
-)
-_EMAIL = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-)
-_HOST = re.compile(
-    r"(?=.{1,253}\.?\Z)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[-0-9A-Za-z]{0,61}[0-9A-Za-z])?)*\.?"
-)
-_UUID = re.compile(r"(?:urn:uuid:)?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
-_TIME = re.compile(r"(\d\d):(\d\d):(\d\d(?:\.\d+)?)(z|([+-])(\d\d)(?::?(\d\d))?)?", re.IGNORECASE)
-_DURATION = re.compile(r"P(?!\Z)((\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+S)?)?|(\d+W)?)")
-_POINTER = re.compile(r"(?:/(?:[^~/]|~0|~1)*)*")
 
 
 @lru_cache(maxsize=1024)
@@ -83,7 +58,7 @@ def _checked(schema: Any) -> Any:
     if "additionalItems" in schema and not isinstance(schema.get("items"), list):
         raise ValueError("'additionalItems' without a list of 'items' does nothing")
     wanted = schema.get("format")
-    if isinstance(wanted, str) and wanted not in _FORMATS:
+    if isinstance(wanted, str) and wanted not in {*OF_TEXTS, *OF_NUMBERS}:
         raise ValueError(f"the format {wanted} is not known to promptfoo")
     return {key: _part(key, value) for key, value in schema.items()}
 
@@ -113,94 +88,3 @@ class _Formats:
 
         if not fits(instance, wanted):
             raise FormatError(f"{instance!r} is not a {wanted!r}")
-
-
-def fits(value: object, wanted: str) -> bool:
-    """Say whether a value has a format; a value of another kind always does."""
-    check = _FORMATS[wanted]
-    if wanted in _NUMERIC:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not is_number or check(value)
-    return not isinstance(value, str) or check(value)
-
-
-def _date(text: Any) -> bool:
-    try:
-        return bool(re.fullmatch(r"\d{4}-\d\d-\d\d", text)) and bool(
-            datetime.date.fromisoformat(text if text[:4] != "0000" else f"2000{text[4:]}")
-        )
-    except ValueError:
-        return False
-
-
-def _time(text: Any, *, zone: bool = True) -> bool:
-    found = _TIME.fullmatch(text)
-    if not found or (zone and not found[4]):
-        return False
-    hour, minute, second = int(found[1]), int(found[2]), float(found[3])
-    ahead_hours, ahead_minutes = int(found[6] or 0), int(found[7] or 0)
-    if ahead_hours > 23 or ahead_minutes > 59:
-        return False
-    if hour <= 23 and minute <= 59 and second < 60:
-        return True
-    sign = -1 if found[5] == "-" else 1
-    moment = hour * 60 + minute - sign * (ahead_hours * 60 + ahead_minutes)
-    return moment % 1440 == 1439 and hour <= 23 and minute <= 59 and second < 61
-
-
-def _date_time(text: Any, *, zone: bool = True) -> bool:
-    parts = re.split(r"[tT]|\s", text)
-    return len(parts) == 2 and _date(parts[0]) and _time(parts[1], zone=zone)
-
-
-def _address(kind: Callable[[str], object]) -> Callable[[Any], bool]:
-    def check(text: Any) -> bool:
-        try:
-            kind(text)
-        except ValueError:
-            return False
-        return "%" not in text
-
-    return check
-
-
-def _regex(text: Any) -> bool:
-    try:
-        translated(text, unicode=True)
-    except ValueError:
-        return False
-    return True
-
-
-def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
-    return lambda text: pattern.fullmatch(text) is not None
-
-
-_NUMERIC = frozenset({"int32", "int64", "float", "double"})
-_FORMATS: Mapping[str, Callable[[Any], bool]] = {
-    "date": _date,
-    "time": _time,
-    "date-time": _date_time,
-    "iso-time": lambda text: _time(text, zone=False),
-    "iso-date-time": lambda text: _date_time(text, zone=False),
-    "duration": _matches(_DURATION),
-    "uri": _matches(_URI),
-    "uri-reference": lambda text: not re.search(r"[\s<>\"{}|\\^`]", text),
-    "uri-template": _matches(_TEMPLATE),
-    "url": _matches(_URL),
-    "email": _matches(_EMAIL),
-    "hostname": _matches(_HOST),
-    "ipv4": _address(ipaddress.IPv4Address),
-    "ipv6": _address(ipaddress.IPv6Address),
-    "regex": _regex,
-    "uuid": _matches(_UUID),
-    "json-pointer": _matches(_POINTER),
-    "json-pointer-uri-fragment": lambda text: (
-        text.startswith("#") and _POINTER.fullmatch(text[1:]) is not None
-    ),
-    "relative-json-pointer": _matches(re.compile(r"(?:0|[1-9]\d*)(?:#|(?:/(?:[^~/]|~0|~1)*)*)")),
-    "byte": _matches(re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")),
-    "int32": lambda number: number == int(number) and -(2**31) <= number < 2**31,
-    "int64": lambda number: number == int(number),
-    **dict.fromkeys(("float", "double", "password", "binary"), lambda _: True),
-}
