@@ -59,7 +59,7 @@ def _require(holds: object) -> None:
 
 
 def _date(text: str) -> None:
-    _require(len(text) == 10 and text[4] == "-")
+    _require(len(text) == 10 and text[4] == text[7] == "-")
     datetime.date.fromisoformat(text)
 
 
