@@ -65,6 +65,12 @@ class JavaScriptError(Exception):
     """The code threw an error, or is no JavaScript; the text is its message."""
 
 
+def check_installed() -> None:
+    """Raise MissingExtraError where V8 is not installed."""
+    if importlib.util.find_spec("py_mini_racer") is None:
+        raise MissingExtraError("JavaScript", "javascript", "py_mini_racer")
+
+
 def run(
     source: str,
     arguments: Mapping[str, Any],
@@ -75,9 +81,10 @@ def run(
     """Return what an expression, or the body of a function, makes of the named arguments.
 
     `arguments` and the result are JSON; a promise is awaited; NaN and the infinities come back as
-    floats. With "auto" what is no expression is a body, and a function is called. Raises JavaScriptError for what
-    the code throws and for a result that is no value, MissingExtraError, and NotEvaluable for what
-    takes too long or too much memory, and for what needs more than the language.
+    floats. With "auto" what is no expression is a body, and a function is called. Raises
+    JavaScriptError for what the code throws and for a result that is no value, MissingExtraError,
+    and NotEvaluable for what takes too long or too much memory, and for what needs more than the
+    language.
     """
     form: Form = "auto"
     if body is True:
@@ -96,11 +103,13 @@ def evaluate(
     *,
     form: Form = "auto",
     function: str | None = None,
+    lenient: bool = False,
     deadline: float = DEADLINE,
 ) -> Any:
     """Return the same, or UNDEFINED; a "module" is a file, whose function gets the arguments.
 
-    `function` names one that the module exports; its only or default export otherwise.
+    `function` names one that the module exports; without it, and where `lenient` also without
+    such a one, its default export or the one that it consists of is called.
     """
     if form == "module":
         source = _as_script(source)
@@ -112,6 +121,7 @@ def evaluate(
         "values": dict(arguments),
         "form": form,
         "call": function,
+        "lenient": lenient,
     }
     told = _POOL.ask(
         {"run": sent, "deadline": deadline, "memory": MEMORY, "most": MOST_RETURNED}, deadline
@@ -244,8 +254,7 @@ class _Pool:
 
     @staticmethod
     def _started() -> _Worker:
-        if importlib.util.find_spec("py_mini_racer") is None:
-            raise MissingExtraError("JavaScript", "javascript", "py_mini_racer")
+        check_installed()
         program = [sys.executable, "-P", str(Path(__file__).with_name("worker.py"))]
         return _Worker(
             subprocess.Popen(

@@ -35,7 +35,7 @@ PRELUDE = r"""
     return {error: message, name};
   };
   return async (request) => {
-    const {source, names, values, form, call} = parse(request);
+    const {source, names, values, form, call, lenient} = parse(request);
     let made;
     try {
       const given = names.map((name) => values[name]);
@@ -55,12 +55,9 @@ PRELUDE = r"""
         };
         const module = {exports: {}};
         new Function("module", "exports", "require", source)(module, module.exports, require);
-        let found = module.exports;
-        if (call !== null) {
-          for (const one of call.split(".")) found = found?.[one] ?? found?.default?.[one];
-        } else if (typeof found !== "function") found = found?.default ?? found;
-        if (call === null && typeof found !== "function" && typeof found?.default === "function")
-          found = found.default;
+        const main = module.exports?.default?.default || module.exports?.default || module.exports;
+        let found = call === null ? main : main?.[call];
+        if (typeof found !== "function" && (call === null || lenient)) found = main;
         if (typeof found !== "function") {
           const error = new Error(call ?? "");
           error.name = "NoFunctionExported";
@@ -90,7 +87,7 @@ async def evaluate(request: dict[str, Any]) -> dict[str, Any]:
         with mini_racer(asyncio.get_running_loop()) as isolate:
             isolate.set_hard_memory_limit(request["memory"])
             pending = await isolate.eval_cancelable(f"{PRELUDE.strip()}({given})")
-            told = str(await pending)  # type: ignore[misc]
+            told = str(await pending)
             if isolate.was_hard_memory_limit_reached():
                 return {"memory": True}
     except Exception as error:  # noqa: BLE001 - whatever it was, the next line is answered

@@ -1,6 +1,6 @@
 """Code that a config names or holds: run only where the user allows it, and never in this process.
 
-Python runs in a process of its own, which ends at a deadline; values go in and out as JSON.
+It runs in a process of its own, which ends at a deadline; values go in and out as JSON.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.errors import ConfigError
+from pytest_llmdeploy.errors import ConfigError, MissingExtraError
+from pytest_llmdeploy.gates import javascript
 from pytest_llmdeploy.gates.assertions import NotEvaluable
 from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, parse_json, stringify
-from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, is_javascript, resolve
+from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, is_javascript, read, resolve
 from pytest_llmdeploy.gates.promptfoo.row import Row
 from pytest_llmdeploy.ports import Answer
 from pytest_llmdeploy.untrusted import one_line
@@ -27,7 +28,6 @@ DEADLINE = 20.0
 """Seconds that one call of Python may take."""
 MOST_RETURNED = 10_000_000
 """Characters that it may return."""
-JAVASCRIPT = "JavaScript is not run in this version"
 _ALLOW = "set allow_code: true for the gate to let the config's code run"
 _INDENTED = re.compile(r"^(?!\s*$)\s+", re.MULTILINE)
 _RUNNER = """
@@ -78,13 +78,53 @@ def run_file(  # noqa: PLR0917
     """
     kind = str(written["type"])
     refuse_unless_allowed(kind, row)
-    if is_javascript(name):
-        raise NotEvaluable(f"{kind}: {JAVASCRIPT}")
     context = context_of(written, row, answer)
+    if is_javascript(name):
+        given = {"output": output, "context": context}
+        try:
+            return javascript_file(kind, name, function, given, row)
+        except RaisedError as error:  # there, too, what a file throws is an error of the row
+            raise NotEvaluable(f"{kind}: {error}") from error
     try:
         return python_file(kind, name, function or "get_assert", [output, context], row)
     except RaisedError as error:
         return error
+
+
+def javascript_file(
+    kind: str,
+    name: str,
+    function: str | None,
+    arguments: Mapping[str, Any],
+    row: Row,
+    *,
+    lenient: bool = False,
+) -> Any:
+    """Return what a file's function returned, or UNDEFINED; raise RaisedError or NotEvaluable."""
+    try:
+        path = resolve(name, row.base, row.root)
+        source = read(path)
+    except (BadPathError, ConfigError) as error:
+        raise NotEvaluable(f"{kind}: {error}") from error
+    if path.suffix.endswith("ts"):
+        raise NotEvaluable(f"{kind}: {path.name} is TypeScript: compile it to JavaScript first")
+    return _javascript(kind, source, arguments, form="module", function=function, lenient=lenient)
+
+
+def javascript_text(kind: str, body: str, arguments: Mapping[str, Any]) -> Any:
+    """Return what a function's body returned, or UNDEFINED; raise RaisedError or NotEvaluable."""
+    return _javascript(kind, body, arguments, form="body")
+
+
+def _javascript(kind: str, source: str, arguments: Mapping[str, Any], **how: Any) -> Any:
+    try:
+        given = json.loads(stringify(dict(arguments)))
+        returned = javascript.evaluate(source, given, **how)
+    except javascript.JavaScriptError as error:
+        raise RaisedError(str(error)) from error
+    except (NotEvaluable, MissingExtraError, ValueError) as error:
+        raise NotEvaluable(f"{kind}: {error}") from error
+    return UNDEFINED if returned is javascript.UNDEFINED else returned
 
 
 def python_file(kind: str, name: str, function: str, arguments: list[Any], row: Row) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_llmdeploy.config.text import display_path
-from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.errors import ConfigError, NotMeasuredError, Problem
 from pytest_llmdeploy.gates.case import RESERVED_ID, safe_id
 from pytest_llmdeploy.gates.promptfoo import prompts as prompts_module
 from pytest_llmdeploy.gates.promptfoo import providers as providers_module
@@ -31,6 +32,7 @@ from pytest_llmdeploy.gates.promptfoo.providers import (
 from pytest_llmdeploy.gates.promptfoo.references import expand
 from pytest_llmdeploy.gates.promptfoo.row import Row, RowPrompt, RowProvider
 from pytest_llmdeploy.gates.promptfoo.tests import RawTest, read_tests
+from pytest_llmdeploy.gates.promptfoo.transforms import made_variables
 from pytest_llmdeploy.gates.promptfoo.variables import (
     NotSupportedError,
     combinations,
@@ -41,6 +43,10 @@ from pytest_llmdeploy.ports import Message
 
 MOST_ROWS = 100_000
 """Rows of one config."""
+_PROBLEM = "\0problem"
+"""Key of a test under which it is said why its variables cannot be made; no config has it."""
+_TEMPLATES = frozenset({"tools", "functions", "response_format", "reasoning_effort"})
+"""Parameters whose templates are filled in with a row's variables."""
 _CREDENTIALS = ("apiKey", "apiKeyEnvar", "headers")
 """What of a provider no row needs, and no report may have."""
 
@@ -125,6 +131,7 @@ class _Builder:
     def rows(self, test: RawTest) -> Iterator[Planned]:
         """Yield the rows of one test; raise ConfigError."""
         self._number += 1
+        test = replace(test, data=self._with_variables(test))
         data, options = test.data, test.data["options"]
         self._check_names(test)
         own = self._own_provider(test)
@@ -210,7 +217,7 @@ class _Builder:
         asked = own or provider
         data, options = test.data, test.data["options"]
         raw = f"{options.get('prefix') or ''}{prompt.raw}{options.get('suffix') or ''}"
-        problem = self._whole or asked.problem or prompt.problem or self._unsupported(test)
+        problem = self._whole or asked.problem or prompt.problem or data.get(_PROBLEM)
         seen: Mapping[str, Any] = dict(variables)
         text = raw
         try:
@@ -231,7 +238,7 @@ class _Builder:
             ) from error
         except (NotSupportedError, TemplateError) as error:
             problem = problem or f"the prompt cannot be filled in: {error}"
-        parameters = self._parameters_of(asked, prompt, options, seen)
+        parameters = self._parameters_of(asked, prompt, options, seen, data["assert"])
         row = Row(
             id=name,
             description=str(data.get("description") or ""),
@@ -243,7 +250,10 @@ class _Builder:
                 provider.id, provider.name, self._config_of(provider), provider.transform
             ),
             prompt=RowPrompt(raw, prompt.label, text, prompt.config),
-            test={**data, "vars": dict(variables)},
+            test={
+                **{key: one for key, one in data.items() if key != _PROBLEM},
+                "vars": dict(variables),
+            },
             base=self.config.files.base,
             root=self.config.files.root,
             allow_code=self._allow_code,
@@ -262,12 +272,16 @@ class _Builder:
         except NotSupportedError as error:
             return replace(planned, problem=str(error))
 
-    def _unsupported(self, test: RawTest) -> str | None:
-        """Say what of a test cannot be done here, whatever its prompt."""
-        options = test.data["options"]
-        if options.get("transformVars"):
-            return "transformVars is code that makes variables, which is not run here"
-        return None
+    def _with_variables(self, test: RawTest) -> Mapping[str, Any]:
+        """Return the test with the variables that its transformVars makes, or with the problem."""
+        written = test.data["options"].get("transformVars")
+        if not written:
+            return test.data
+        try:
+            own = made_variables(written, test.data["vars"], self.config, self._allow_code)
+        except NotMeasuredError as error:
+            return {**test.data, _PROBLEM: f"transformVars: {error}"}
+        return {**test.data, "vars": {**test.data["vars"], **own}}
 
     def _config_of(self, provider: Provider) -> Mapping[str, Any]:
         """Return the provider's config with files read, and without its credentials."""
@@ -284,6 +298,7 @@ class _Builder:
         prompt: Prompt,
         options: Mapping[str, Any],
         variables: Mapping[str, Any],
+        asserts: Sequence[Any],
     ) -> dict[str, Any]:
         own = {**prompt.config, **options}
         config = {
@@ -291,10 +306,22 @@ class _Builder:
             **{key: own[key] for key in PARAMETERS if key in own},
         }
         kept = replace(provider, config=config).parameters(self._parameters)
-        try:
-            return {key: _rendered(value, variables) for key, value in kept.items()}
-        except TemplateError:
-            return kept
+        written = {**provider.config, **own}
+        for key in _TEMPLATES & kept.keys():
+            if isinstance(written.get(key), str) and not isinstance(kept[key], str):
+                continue  # a file's own templates stay as they are
+            with suppress(TemplateError):
+                kept[key] = _rendered(kept[key], variables)
+        if any(_wants_logprobs(one) for one in asserts):
+            kept["logprobs"] = True
+        return kept
+
+
+def _wants_logprobs(written: Any) -> bool:
+    """Say whether an assertion of a row judges by the probabilities of the answer's tokens."""
+    if not isinstance(written, Mapping):
+        return False
+    return "perplexity" in str(written.get("type"))
 
 
 def _rendered(value: Any, variables: Mapping[str, Any]) -> Any:

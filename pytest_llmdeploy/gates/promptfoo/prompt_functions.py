@@ -1,4 +1,4 @@
-"""Prompts that a Python function of the project makes, where the user lets code run."""
+"""Prompts that a function of the project makes, Python or JavaScript, where code may run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.gates.promptfoo.js_values import stringify
+from pytest_llmdeploy.errors import MissingExtraError
+from pytest_llmdeploy.gates import javascript
+from pytest_llmdeploy.gates.assertions import NotEvaluable
+from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, parse_json, stringify
+from pytest_llmdeploy.gates.promptfoo.paths import is_javascript, read
 from pytest_llmdeploy.gates.promptfoo.prompts import Prompt
 from pytest_llmdeploy.gates.promptfoo.providers import Provider
 from pytest_llmdeploy.gates.promptfoo.variables import NotSupportedError
@@ -26,7 +30,16 @@ def made(code: str, prompt: Prompt, variables: Mapping[str, Any], provider: Prov
         "config": dict(prompt.config),
     }
     try:
-        result = _function(Path(path), name)(context)
+        if is_javascript(path):
+            given = {"context": parse_json(stringify(context))}
+            result = javascript.evaluate(
+                read(Path(path)), given, form="module", function=name or None
+            )
+            result = UNDEFINED if result is javascript.UNDEFINED else result
+        else:
+            result = _function(Path(path), name)(context)
+    except (NotEvaluable, MissingExtraError, javascript.JavaScriptError) as error:
+        raise NotSupportedError(f"the prompt function {Path(path).name}: {error}") from error
     except Exception as error:
         raise NotSupportedError(
             f"the prompt function {Path(path).name}:{name} raised {type(error).__name__}: "

@@ -167,6 +167,9 @@ def _prompts_of(entry: Prompt, files: Files) -> list[Prompt]:  # noqa: PLR0911 -
 
 def _of_file(path: Path, function: str | None, entry: Prompt, files: Files) -> list[Prompt]:
     label = files.relative(path)
+    if path.suffix in {".js", ".cjs", ".mjs"}:
+        named = f"{label}:{function}" if function else label
+        return [replace(entry, label=entry.label or named, code=f"{path}:{function or ''}")]
     if is_javascript(path.name) or path.suffix in _SCRIPTS:
         problem = f"the prompt is code of {label}, which is not run here"
         return [replace(entry, label=entry.label or label, problem=problem)]

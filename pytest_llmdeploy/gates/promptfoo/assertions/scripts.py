@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from pytest_llmdeploy.gates.promptfoo import code
 from pytest_llmdeploy.gates.promptfoo.assertions.given import Given, Handler, Outcome
-from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, parse_json, to_text
+from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, parse_json, stringify, to_text
 from pytest_llmdeploy.gates.wording import quote
 from pytest_llmdeploy.untrusted import one_line
 
@@ -33,8 +34,81 @@ def python(given: Given) -> Outcome:
 
 
 def javascript(given: Given) -> Outcome:
-    """Judge ``javascript``."""
-    raise given.refuse(code.JAVASCRIPT)
+    """Judge ``javascript``: what throws fails, with ``not-`` as well."""
+    if not isinstance(given.value, str):
+        raise given.refuse("the value must be code, or file:// and a file")
+    code.refuse_unless_allowed("javascript", given.row)
+    returned = given.scripted
+    try:
+        if returned is UNDEFINED:
+            context = code.context_of(given.assertion, given.row, given.answer)
+            seen = {"output": given.output, "context": context}
+            returned = code.javascript_text("javascript", _body(given.value), seen)
+        return _of_javascript(given, returned)
+    except (code.RaisedError, ValueError) as error:
+        return Outcome(False, 0.0, f"the code failed: {error}")
+
+
+def _body(text: str) -> str:
+    """Return the body of the function that promptfoo makes of an assertion's text.
+
+    A text of several lines is one. On one line its last part is returned where it begins with a
+    declaration, and all of it otherwise.
+    """
+    text = text.rstrip()
+    if "\n" in text:
+        return text
+    text = re.sub(r";+\s*$", "", text.strip())
+    if not re.match(r"(?:const|let|var)\s", text):
+        return f"return {text}"
+    end = _last_semicolon(text)
+    rest = text[end + 1 :].strip()
+    return f"{text[: end + 1]} return {rest}" if end >= 0 and rest else text
+
+
+def _last_semicolon(text: str) -> int:
+    """Return where the last semicolon outside of quotes is; -1 where there is none."""
+    within, last = "", -1
+    escaped = False
+    for place, letter in enumerate(text):
+        if escaped or letter == "\\":
+            escaped = not escaped
+        elif letter in "'\"`" and within in ("", letter):
+            within = "" if within else letter
+        elif letter == ";" and not within:
+            last = place
+    return last
+
+
+def _of_javascript(given: Given, returned: Any) -> Outcome:
+    if isinstance(returned, bool):
+        passed = returned != given.inverse
+        return Outcome(passed, 1.0 if passed else 0.0, f"the code returned {to_text(returned)}")
+    if isinstance(returned, int | float):
+        if not math.isfinite(returned):
+            raise given.refuse(f"the code returned {to_text(returned)}, which is no score")
+        limit = given.limit()
+        holds = returned > 0 if limit is None else returned >= limit
+        score = float(returned)
+        return Outcome(holds != given.inverse, score, f"the code returned {to_text(returned)}")
+    result = returned if isinstance(returned, Mapping) else {}
+    passed, score, reason = result.get("pass"), result.get("score"), result.get("reason")
+    if (
+        not isinstance(passed, bool)
+        or isinstance(score, bool)
+        or not isinstance(score, int | float)
+        or not isinstance(reason, str)
+        or any(not isinstance(result.get(key), Mapping | list | None) for key in _OBJECTS)
+        or not isinstance(result.get("componentResults", []), list)
+    ):
+        raise ValueError(
+            f"it returned {quote(stringify(returned))}, neither true or false, nor a number, nor "
+            "an object with pass, score and reason"
+        )
+    verdict = passed != given.inverse
+    if given.inverse:
+        reason = "passed" if verdict else f"the code said it passes: {reason}"
+    return Outcome(verdict, float(score), one_line(reason))
 
 
 def of_script(given: Given, returned: Any) -> Outcome:

@@ -151,7 +151,7 @@ def test_prompts_that_are_no_messages(text: str, message: str | None) -> None:
         ("{vars: {x: '{{ y | nofilter }}', y: 1}}",
          "the prompt cannot be filled in: there is no filter 'nofilter'"),
         ("{vars: {x: 1}, options: {transformVars: 'return vars'}}",
-         "transformVars is code that makes variables, which is not run here"),
+         "transformVars: set allow_code: true for the gate to let the config's code run"),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_asked_say_why(tmp_path: Path, test: str, problem: str) -> None:

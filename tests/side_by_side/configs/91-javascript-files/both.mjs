@@ -1,0 +1,2 @@
+export const named = () => true;
+export default (output) => output === 'good';

@@ -1,0 +1,1 @@
+module.exports = (output, context) => output === 'good' && context.vars.q === 'Q';

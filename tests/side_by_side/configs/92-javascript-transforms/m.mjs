@@ -1,0 +1,1 @@
+export default async (output, context) => output + context.vars.q;

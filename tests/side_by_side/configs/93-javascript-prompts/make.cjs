@@ -1,0 +1,1 @@
+module.exports = ({ vars, provider }) => `made for ${vars.x} by ${provider.id}`;

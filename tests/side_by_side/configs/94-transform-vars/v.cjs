@@ -1,0 +1,1 @@
+module.exports = (vars) => ({ ...vars, y: vars.x.toUpperCase() });

@@ -1,0 +1,2 @@
+def more(vars, context):
+    return {**vars, 'y': vars['x'] * 2}
