@@ -9,9 +9,10 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,31 +28,80 @@ class Timing:
     wall: float
     cpu: float
     memory_mb: float
+    """Of the process itself; with `tree` of all its processes together."""
     out: str
+    code: int = 0
 
 
-def timed(command: Sequence[str], cwd: Path | None = None) -> Timing:
-    """Run a command and account for it; its exit code is the caller's to judge from `out`."""
+def timed(
+    command: Sequence[str],
+    cwd: Path | None = None,
+    *,
+    tree: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> Timing:
+    """Run a command and account for it; whether it went well is the caller's to judge.
+
+    CPU seconds are those of the process and of all children that were waited for. With `tree`,
+    memory is the largest sum of resident sets that was seen (shared pages count in each process).
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     # As on a machine in use: modules are compiled once, not at every start.
-    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     process = subprocess.Popen(
         command,
         cwd=cwd,
-        env=variables,
+        env={**kept, **(variables or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     assert process.stdout is not None
+    largest = [0.0]
+    ended = threading.Event()
+    watching = threading.Thread(target=_watch, args=(process.pid, ended, largest))
+    if tree:
+        watching.start()
     out = process.stdout.read()
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Timing(wall, cpu, usage.ru_maxrss / 1024, out)
+    ended.set()
+    if tree:
+        watching.join()
+    memory = max(largest[0], usage.ru_maxrss / 1024)
+    return Timing(wall, cpu, memory, out, process.returncode)
+
+
+def _watch(pid: int, ended: threading.Event, largest: list[float]) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+    while not ended.wait(0.1):
+        pages = sum(_resident(one) for one in _with_children(pid))
+        largest[0] = max(largest[0], pages * page / 2**20)
+
+
+def _with_children(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            after_name = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.setdefault(int(after_name[1]), []).append(int(folder.name))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def median(timings: Sequence[Timing], field: str = "wall") -> float:

@@ -34,6 +34,7 @@ class Seen:
     total = 0
     in_flight = 0
     peak = 0
+    questions: set[int] = set()  # noqa: RUF012 - hashes of the bodies: which were asked
     first = 0.0
     last = 0.0
 
@@ -46,15 +47,23 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dela
             for line in head.split(b"\r\n"):
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.split(b":")[1])
-            await reader.readexactly(length)
+            asked = await reader.readexactly(length)
             body = ANSWER
             if head.startswith(b"GET"):
                 span = Seen.last - Seen.first
-                body = json.dumps({"total": Seen.total, "peak": Seen.peak, "span": span}).encode()
+                body = json.dumps(
+                    {
+                        "total": Seen.total,
+                        "different": len(Seen.questions),
+                        "peak": Seen.peak,
+                        "span": span,
+                    }
+                ).encode()
             else:
                 now = time.perf_counter()
                 Seen.first = Seen.first or now
                 Seen.total += 1
+                Seen.questions.add(hash(asked))
                 Seen.in_flight += 1
                 Seen.peak = max(Seen.peak, Seen.in_flight)
                 await asyncio.sleep(delay)
