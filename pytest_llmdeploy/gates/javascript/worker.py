@@ -106,6 +106,8 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import py_mini_racer  # noqa: F401 - before the first deadline begins
+
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     for line in sys.stdin.buffer:
