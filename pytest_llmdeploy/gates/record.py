@@ -25,10 +25,7 @@ def redacted(result: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
         {
             **sample,
             **{key: redact(sample[key]) for key in _FOREIGN if key in sample},
-            "assertions": [
-                {**check, "reason": redact(check["reason"])}
-                for check in sample.get("assertions", ())
-            ],
+            "assertions": [_assertion(check, redact) for check in sample.get("assertions", ())],
         }
         for sample in result["samples"]
     ]
@@ -40,6 +37,16 @@ def redacted(result: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
         ],
         "samples": samples,
     }
+
+
+def _assertion(check: Mapping[str, Any], redact: Redact) -> dict[str, Any]:
+    """Return the result of an assertion, and of those of a set: they quote answers and judges."""
+    hidden = {**check, "reason": redact(check["reason"])}
+    if "evidence" in check:
+        hidden["evidence"] = {key: redact(value) for key, value in check["evidence"].items()}
+    if "parts" in check:
+        hidden["parts"] = [_assertion(part, redact) for part in check["parts"]]
+    return hidden
 
 
 def _content(message: Mapping[str, Any], redact: Redact) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pytest_llmdeploy.gates.assertions import (
     NotEvaluable,
 )
 from pytest_llmdeploy.gates.assertions.sets import MAX_DEPTH
+from pytest_llmdeploy.gates.record import redacted
+from pytest_llmdeploy.redaction import Redactor
 from tests.unit.gates.helpers import answer, context
 
 REGISTRY = AssertionRegistry()
@@ -122,7 +124,8 @@ BROKEN = [
     (a_set(), "assert-set has no assertion: it could never fail"),
     (
         {"type": "assert-set"},
-        "assert-set needs a list of assertions, got nothing: write {type: assert-set, assert: [...]}",
+        "assert-set needs a list of assertions, got nothing: write {type: assert-set,"
+        " assert: [...]}",
     ),
     (
         a_set("contains: a") | {"assert": "contains: a"},
@@ -206,3 +209,14 @@ def test_names_with_a_colon(raw: Any, name: str, value: str, threshold: float | 
     spec = REGISTRY.parse(raw, "c:1")
     assert isinstance(spec, AssertionSpec)
     assert (spec.name, spec.value, spec.threshold) == (name, value, threshold)
+
+
+def test_the_parts_of_a_set_and_the_evidence_show_no_secret() -> None:
+    part = {"type": "contains", "reason": 'got "hunter2-x"', "evidence": {"votes": ["hunter2-x"]}}
+    outer = {"type": "assert-set", "reason": "contains: hunter2-x", "parts": [part]}
+    result = {
+        "reason": "",
+        "messages": [],
+        "samples": [{"assertions": [{**outer, "parts": [outer]}]}],
+    }
+    assert "hunter2-x" not in str(redacted(result, Redactor(["hunter2-x"]).deep))
