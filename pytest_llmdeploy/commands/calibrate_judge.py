@@ -23,7 +23,7 @@ from pytest_llmdeploy.commands.judge_runs import Judge, Outcome, judge_labels
 from pytest_llmdeploy.commands.judge_table import lines
 from pytest_llmdeploy.config.gates import JudgeConfig
 from pytest_llmdeploy.errors import LLMDeployError
-from pytest_llmdeploy.gates.grading import ITSELF, Judging
+from pytest_llmdeploy.gates.grading import Judging
 from pytest_llmdeploy.gates.suite import Clients
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.ports import Model
@@ -33,6 +33,7 @@ from pytest_llmdeploy.run import Run, new_run_id
 CONCURRENCY = 4
 TIMEOUT = 60.0
 MOST_TIMES = 20
+INTERRUPTED = 130
 
 
 def add_parser(subparsers: Any) -> None:
@@ -81,7 +82,7 @@ def _times(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Calibrate; 0 usable, 1 not usable, 10 not measured, 11 too few labels."""
+    """Calibrate; 0 usable, 1 not usable, 10 not measured, 11 too few labels, 130 interrupted."""
     if (arguments.gate is None) == (arguments.base_url is None):
         raise LLMDeployError(
             "name the judge: --gate NAME for that of a gate, or --base-url URL with --model NAME"
@@ -89,12 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     labels = read_labels(arguments.labels)
     opened = _of_gate(arguments) if arguments.base_url is None else _of_address(arguments)
     with opened as judge:
-        outcomes = judge_labels(labels, judge, arguments.again, _progress)
-        data = judge.redact(
-            to_json(
-                compare(labels, outcomes), labels, outcomes, _described(judge, labels, outcomes)
-            )
-        )
+        try:
+            outcomes, name = judge_labels(labels, judge, arguments.again, _progress)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        who = _described(judge, name, labels, outcomes)
+        data = judge.redact(to_json(compare(labels, outcomes), labels, outcomes, who))
     for line in lines(data):
         print(line)
     if arguments.output is not None:
@@ -108,13 +109,12 @@ def _progress(done: int, of: int) -> None:
 
 
 def _described(
-    judge: Judge, labels: list[Labelled], outcomes: list[list[Outcome]]
+    judge: Judge, name: str, labels: list[Labelled], outcomes: list[list[Outcome]]
 ) -> dict[str, Any]:
     """Return who judged, as the endpoint named itself, and by which prompts."""
     seen = [one.evidence for each in outcomes for one in each if one.evidence]
-    named = {str(evidence["judge"]) for evidence in seen if "judge" in evidence}
     return {
-        "name": judge.judging.model or next(iter(sorted(named)), ITSELF),
+        "name": name,
         "models": sorted(
             {str(vote["model"]) for each in seen for vote in each.get("votes", ()) if vote["model"]}
         ),

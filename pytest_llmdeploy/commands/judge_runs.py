@@ -102,14 +102,17 @@ class _Later:
 
 def judge_labels(
     labels: Sequence[Labelled], judge: Judge, times: int, tell: Callable[[int, int], None]
-) -> list[list[Outcome]]:
-    """Return for each answer what the judge said each time; `tell` hears how many are done."""
+) -> tuple[list[list[Outcome]], str]:
+    """Return for each answer what the judge said each time, and the judge's name.
+
+    `tell` hears how many verdicts are done, and of how many.
+    """
     return asyncio.run(_all(labels, judge, times, tell))
 
 
 async def _all(
     labels: Sequence[Labelled], judge: Judge, times: int, tell: Callable[[int, int], None]
-) -> list[list[Outcome]]:
+) -> tuple[list[list[Outcome]], str]:
     clients = judge.clients
     make = clients.judge
     grading = LoopGrading(
@@ -136,7 +139,7 @@ async def _all(
         )
     finally:
         await grading.aclose()
-    return [list(flat[place :: len(labels)]) for place in range(len(labels))]
+    return [list(flat[place :: len(labels)]) for place in range(len(labels))], grading.judge
 
 
 def _suite(judge: Judge) -> Suite:
@@ -177,8 +180,17 @@ async def _judge(suite: Suite, label: Labelled, grading: Grading) -> Outcome:
         reason = str(suite.redact(str(score)))
         return Outcome(None, reason, unusable=isinstance(score, UnusableReply))
     (record,) = sample.record["assertions"]
+    evidence = suite.redact(record.get("evidence", {}))
     return Outcome(
         score.passed,
-        str(suite.redact(record["reason"])),
-        evidence=suite.redact(record.get("evidence", {})),
+        _reason(str(suite.redact(record["reason"])), score.passed, evidence),
+        evidence=evidence,
     )
+
+
+def _reason(told: str, passed: bool, evidence: Mapping[str, Any]) -> str:
+    """Return the judge's words for a pass, too, whose reason is only that it is met."""
+    if not passed:
+        return told
+    replies = [vote["replies"] for vote in evidence.get("votes", ()) if vote.get("passed")]
+    return f"{told}; it replied {replies[0][-1]}" if replies and replies[0] else told

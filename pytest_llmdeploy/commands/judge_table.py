@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pytest_llmdeploy.gates.wording import quote
+from pytest_llmdeploy.gates.wording import middle_cut
 
 MOST_LISTED = 20
-"""Answers that are listed one by one."""
+"""Answers of a kind that are listed one by one."""
+FEW_LISTED = 5
+"""The same of those without a verdict, whose reasons are much alike."""
+LONGEST_REASON = 400
+"""Characters."""
 
 
 def lines(data: Mapping[str, Any]) -> Iterator[str]:
@@ -41,8 +45,9 @@ def _figures(data: Mapping[str, Any]) -> Iterator[str]:
         yield "agreement: nothing was judged"
         return
     yield (
-        f"agreement: {agreement['share']:.1%} (95 % interval {agreement['lower']:.1%} to"
-        f" {agreement['upper']:.1%}); always saying pass: {data['always_pass']:.1%}"
+        f"agreement: {agreement['share']:.1%} (from {agreement['lower']:.1%} to"
+        f" {agreement['upper']:.1%}, each with 95 % confidence);"
+        f" always saying pass: {data['always_pass']:.1%}"
     )
     kappa = data["kappa"]
     yield f"Cohen's kappa: {'none, all are alike' if kappa is None else f'{kappa:.2f}'}"
@@ -52,30 +57,39 @@ def _figures(data: Mapping[str, Any]) -> Iterator[str]:
     kappas = ", ".join("none" if each is None else f"{each:.2f}" for each in same["kappas"])
     yield (
         f"self-consistency: {same['same']} of {same['answers']} answers came out the same"
-        f" {same['times']} times (95 % interval {same['lower']:.1%} to {same['upper']:.1%});"
+        f" {same['times']} times ({same['same'] / same['answers']:.1%}, from {same['lower']:.1%});"
         f" kappa each time {kappas}"
     )
 
 
 def _listed(data: Mapping[str, Any]) -> Iterator[str]:
-    wrong = [each for each in data["answers"] if each["judge"][0] not in (each["label"],)]
+    answers = data["answers"]
+    silent = [each for each in answers if each["judge"][0] == "no verdict"]
+    wrong = [each for each in answers if each not in silent and each["judge"][0] != each["label"]]
     restless = [
         each
-        for each in data["answers"]
+        for each in answers
         if each["judge"][0] == each["label"] and len(set(each["judge"])) > 1
     ]
-    for title, answers in (
-        ("without the label's verdict", wrong),
-        ("with another verdict when asked again", restless),
+    for title, found, most in (
+        ("judged against the label", wrong, MOST_LISTED),
+        ("judged otherwise when asked again", restless, MOST_LISTED),
+        ("without a verdict", silent, FEW_LISTED),
     ):
-        if not answers:
+        if not found:
             continue
         yield ""
-        yield f"{title}: {len(answers)}"
-        for each in answers[:MOST_LISTED]:
+        yield f"{title}: {len(found)}"
+        for each in found[:most]:
             said = ", then ".join(each["judge"])
             place = next(n for n, word in enumerate(each["judge"]) if word != each["label"])
             yield f"  {each['id']}: label {each['label']}, judge {said}"
-            yield f"    {quote(each['reasons'][place], 300)[1:-1]}"
-        if len(answers) > MOST_LISTED:
-            yield f"  … and {len(answers) - MOST_LISTED} more"
+            yield f"    {_plain(each['reasons'][place])}"
+        if len(found) > most:
+            yield f"  … and {len(found) - most} more"
+
+
+def _plain(text: str) -> str:
+    """Return the text on one line, without what could steer a terminal."""
+    words = " ".join(middle_cut(text, LONGEST_REASON).split())
+    return "".join(char if char.isprintable() else "?" for char in words)

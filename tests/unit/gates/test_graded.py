@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import NotMeasuredError
@@ -22,6 +24,7 @@ from pytest_llmdeploy.gates.assertions import (
     NotEvaluable,
 )
 from pytest_llmdeploy.gates.assertions.graded.prompts import PROMPTS, RUBRIC
+from pytest_llmdeploy.gates.assertions.graded.replies import Reply
 from pytest_llmdeploy.gates.engine import GateEngine
 from pytest_llmdeploy.gates.grading import Judging, LoopGrading, Stopwatch, Unrecorded
 from pytest_llmdeploy.gates.suite import Clients, build_suite
@@ -336,3 +339,57 @@ def test_the_engine_brings_each_vote_to_the_judge_and_keeps_the_evidence(tmp_pat
     assert check["evidence"]["judge"] == "m (the judged model judged itself)"
     assert [vote["passed"] for vote in check["evidence"]["votes"]] == [True, True, True]
     assert (judge.asked, judge.closed, model.closed) == (6, True, True)
+
+
+MEMBERS = st.dictionaries(
+    st.sampled_from(["id", "pass", "score", "reason", "category", "questions", "items", "better"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("key"),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["text", "holds", "x"]), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+)
+WRAPPED = st.sampled_from(["{}", "```json\n{}\n```", "<think>{}</think>{}", "{}{}", "[{}]", '"{}'])
+
+
+@given(
+    text=st.text()
+    | st.builds(lambda way, value: way.replace("{}", value), WRAPPED, st.text())
+    | st.builds(
+        lambda way, members, keyed: way.replace(
+            "{}", json.dumps({**members, **({"id": "key"} if keyed else {})})
+        ),
+        WRAPPED,
+        MEMBERS,
+        st.booleans(),
+    )
+)
+def test_a_reply_is_a_verdict_or_not_evaluable_whatever_it_is(text: str) -> None:
+    readers: list[Callable[[Reply], Any]] = [
+        lambda reply: reply.flag("pass"),
+        lambda reply: reply.score(),
+        lambda reply: reply.choice("category", ("A", "B")),
+        lambda reply: reply.reason(),
+        lambda reply: reply.texts("questions"),
+        lambda reply: reply.share(),
+    ]
+    try:
+        reply = Reply(text, "key")
+    except NotEvaluable:
+        return
+    for read in readers:
+        try:
+            value = read(reply)
+        except NotEvaluable:
+            continue
+        if isinstance(value, float):
+            assert 0 <= value <= 1
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "\ud800"])
+def test_a_reply_that_is_made_to_hurt_is_not_evaluable(text: str) -> None:
+    with pytest.raises(NotEvaluable):
+        Reply(text, "key")
