@@ -19,6 +19,7 @@ from common import Timing, mock_model, seen, table, timed
 
 from pytest_llmdeploy.config.gates import BudgetConfig
 from pytest_llmdeploy.gates.budget import Budget, Used
+from pytest_llmdeploy.gates.store import CaseStore
 
 LARGE = (5000, 10_000)
 LARGE_SECONDS = 0.02
@@ -107,7 +108,7 @@ def floor_client(size: Size, url: str, root: Path) -> Timing:
     return succeeded(timed([sys.executable, "-c", FLOOR_CLIENT, *arguments], root, tree=True))
 
 
-def bare_pytest(size: Size, url: str, root: Path) -> Timing:
+def bare_pytest(size: Size, _url: str, root: Path) -> Timing:
     """Run as many tests that do nothing, without the plugin."""
     (root / "pytest.ini").write_text("[pytest]\n")
     (root / "test_nothing.py").write_text(EMPTY.format(cases=size.cases))
@@ -209,10 +210,12 @@ def print_table(size: Size, names: Sequence[str], runs: int) -> None:
     table(head, rows)
 
 
-def budget_cost(calls: int = 5000) -> None:
+def budget_cost(calls: int = 2000) -> None:
     """Print what one request costs that is counted against a budget."""
     with tempfile.TemporaryDirectory() as folder:
-        budget = Budget(Path(folder) / "r.sqlite", "b", BudgetConfig(requests=10**9, tokens=10**12))
+        record, pulse = Path(folder) / "r.sqlite", Path(folder) / "p.pulse"
+        store = CaseStore(record, pulse)  # a run's record, in its journal mode
+        budget = Budget(record, "b", BudgetConfig(requests=10**9, tokens=10**12))
         budget.reserve()
         begun = time.perf_counter()
         for _ in range(calls):
@@ -220,6 +223,7 @@ def budget_cost(calls: int = 5000) -> None:
             budget.charge(Used(tokens=10))
         each = (time.perf_counter() - begun) / calls
         budget.close()
+        store.close()
     print(f"\nA budget by itself: {each * 1e6:.0f} us a request, so {1 / each:.0f} requests/s\n")
 
 
