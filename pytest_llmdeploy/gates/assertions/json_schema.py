@@ -54,7 +54,7 @@ def worst_error(compiled: Any, instance: object) -> str | None:
     try:
         worst = best_match(compiled.iter_errors(instance))
     except (Unresolvable, RecursionError) as error:
-        raise NotEvaluable(f"is-json: the schema cannot be followed: {error!r}") from error
+        raise NotEvaluable(f"the JSON Schema cannot be followed: {error!r}") from error
     if worst is None:
         return None
     return f"at {one_line(worst.json_path)}: {middle_cut(worst.message)}"
@@ -112,9 +112,9 @@ def _unmatched(patterns: Mapping[str, Any], instance: object) -> object:
 
 def _found(wanted: str, text: str) -> bool:
     try:
-        return search("is-json", wanted, text)
+        return search("JSON Schema", wanted, text)
     except BadValue as error:
-        raise NotEvaluable(f"is-json: {error}") from error
+        raise NotEvaluable(f"JSON Schema: {error}") from error
 
 
 def _of_one_dialect(schema: Any) -> Any:

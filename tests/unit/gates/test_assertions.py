@@ -303,7 +303,7 @@ UNEVALUABLE: list[tuple[Any, str, str]] = [
     (
         {"is-json": {"$id": "urn:x", "$ref": "urn:y"}},
         "1",
-        "is-json: the schema cannot be followed: <WrappedReferencingError"
+        "the JSON Schema cannot be followed: <WrappedReferencingError"
         " Unresolvable(ref='urn:y')>",
     ),
 ]
@@ -514,7 +514,7 @@ def test_a_pattern_of_a_schema_that_takes_for_ever_is_given_up(
     with pytest.raises(NotEvaluable) as caught:
         evaluate(spec, answer(json.dumps(value)), context())
     assert str(caught.value) == (
-        'is-json: the pattern "^(a|aa)+$" was not decided within 0.05 s'
+        'JSON Schema: the pattern "^(a|aa)+$" was not decided within 0.05 s'
         " on a text of 61 characters; make it simpler"
     )
 
