@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.side_by_side import rows
+from tests.side_by_side import rows, server
 
 TIMEOUT = 120.0
 _FLAGS = ["--no-cache", "--no-table", "--no-progress-bar", "--no-share", "--no-write"]
@@ -58,7 +58,10 @@ def _program(package: dict[str, Any]) -> str:
 
 def record(folder: Path, command: list[str], tools: dict[str, str]) -> str:
     """Run promptfoo on the config of a folder and write what it said; return a line about it."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, server.serving() as served:
+        environment = {}
+        if (folder / rows.SERVED).exists():
+            environment = {"OPENAI_BASE_URL": served.url, "OPENAI_API_KEY": "none"}
         output = Path(scratch) / "out.json"
         done = subprocess.run(
             [*command, "eval", "-c", rows.config_of(folder).name, *_FLAGS, "-o", str(output)],
@@ -71,6 +74,7 @@ def record(folder: Path, command: list[str], tools: dict[str, str]) -> str:
                 "PROMPTFOO_DISABLE_TELEMETRY": "1",
                 "PROMPTFOO_DISABLE_UPDATE": "1",
                 **rows.ENVIRONMENT,
+                **environment,
             },
             capture_output=True,
             text=True,
@@ -80,7 +84,10 @@ def record(folder: Path, command: list[str], tools: dict[str, str]) -> str:
         told = []
         if output.exists():
             told = rows.told_by_promptfoo(json.loads(output.read_text("utf-8")))
+        sent = rows.requests_of(served)
     kept = {**tools, "exit": done.returncode, "rows": [_kept(row) for row in told]}
+    if environment:
+        kept["requests"] = sent
     text = json.dumps(kept, ensure_ascii=False, indent=1)
     (folder / rows.RECORD).write_text(f"{text}\n", "utf-8")
     return f"{folder.name}: exit {done.returncode}, {len(told)} rows"

@@ -238,7 +238,7 @@ class _Builder:
             ) from error
         except (NotSupportedError, TemplateError) as error:
             problem = problem or f"the prompt cannot be filled in: {error}"
-        parameters = self._parameters_of(asked, prompt, options, seen, data["assert"])
+        parameters = self._parameters_of(asked, prompt, options, seen)
         row = Row(
             id=name,
             description=str(data.get("description") or ""),
@@ -298,7 +298,6 @@ class _Builder:
         prompt: Prompt,
         options: Mapping[str, Any],
         variables: Mapping[str, Any],
-        asserts: Sequence[Any],
     ) -> dict[str, Any]:
         own = {**prompt.config, **options}
         config = {
@@ -312,16 +311,7 @@ class _Builder:
                 continue  # a file's own templates stay as they are
             with suppress(TemplateError):
                 kept[key] = _rendered(kept[key], variables)
-        if any(_wants_logprobs(one) for one in asserts):
-            kept["logprobs"] = True
         return kept
-
-
-def _wants_logprobs(written: Any) -> bool:
-    """Say whether an assertion of a row judges by the probabilities of the answer's tokens."""
-    if not isinstance(written, Mapping):
-        return False
-    return "perplexity" in str(written.get("type"))
 
 
 def _rendered(value: Any, variables: Mapping[str, Any]) -> Any:

@@ -42,6 +42,12 @@ PARAMETERS = [
 _OPTIONS = ("id", "label", "config", "prompts", "transform", "delay", "env", "inputs")
 _DEFAULTS = {"temperature": 0, "max_tokens": 1024}
 """What requests to OpenAI's chat models have where nothing is said."""
+_NOT_OF_OPENAI = frozenset(
+    {"top_k", "n", "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "verbosity"}
+)
+"""What OpenAI's chat models get only as `passthrough` there; GPT-5 gets verbosity as well."""
+_ONLY_WHERE_REASONING = frozenset({"max_completion_tokens", "reasoning_effort"})
+_NOT_WHERE_REASONING = frozenset({"max_tokens", "temperature"})
 _CODE = re.compile(r"(?:python|exec|golang|ruby|package):|file://.*\.(?:py|go|rb)(?::.*)?$")
 _NO_CHAT = re.compile(
     r"[a-z0-9-]+:(?:embeddings?|moderation|image|video|transcription|tts|speech|realtime|assistant|"
@@ -79,7 +85,17 @@ class Provider:
         kept |= dict(passed_on) if isinstance(passed_on, Mapping) else {}
         kept.pop("model", None)
         chat = self.id.startswith("openai:") and not self.id.startswith("openai:responses")
-        if chat and not _REASONS.match(model) and self.config.get("omitDefaults") is not True:
+        if not chat:
+            return kept
+        reasons = _REASONS.match(model) is not None
+        dropped = _NOT_OF_OPENAI | (_NOT_WHERE_REASONING if reasons else _ONLY_WHERE_REASONING)
+        if "gpt-oss" in model:
+            dropped -= {"reasoning_effort"}
+        if "gpt-5" in model:
+            dropped -= {"verbosity"}
+        own = passed_on if isinstance(passed_on, Mapping) else {}
+        kept = {key: one for key, one in kept.items() if key not in dropped or key in own}
+        if not reasons and self.config.get("omitDefaults") is not True:
             kept = {**{key: one for key, one in _DEFAULTS.items() if key not in given}, **kept}
         return kept
 

@@ -135,6 +135,11 @@ def _warnings(config: Config, matrix: Matrix) -> list[str]:
     default = config.data.get("defaultTest")
     if isinstance(default, dict) and isinstance(default.get("provider"), str):
         told.append("defaultTest.provider: only a mapping with an id has an effect")
+    if any(
+        one.row.options.get("provider") or any(check.get("provider") for check in one.row.asserts)
+        for one in matrix.rows
+    ):
+        told.append("options.provider: the gate's judge and embeddings grade instead")
     for section in ("evaluateOptions", "commandLineOptions"):
         options = config.data.get(section)
         ignored = (

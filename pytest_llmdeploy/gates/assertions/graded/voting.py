@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from pytest_llmdeploy.gates.assertions.graded.prompts import Prompt
 from pytest_llmdeploy.gates.assertions.graded.replies import Reply, UnusableReply
 from pytest_llmdeploy.gates.assertions.spec import AssertionContext, Finding, Grading, NotEvaluable
 from pytest_llmdeploy.gates.wording import middle_cut, quote
+from pytest_llmdeploy.ports import Message
 
 RAW_LENGTH = 2000
 """Characters of a judge's reply that are kept; the middle of a longer one is left out."""
@@ -39,10 +40,14 @@ class Ballot:
 
     def ask(self, prompt: Prompt, texts: Mapping[str, str]) -> Reply:
         """Return the reply; raise NotMeasuredError where there is none that can be used."""
-        answer = self._grading.chat(prompt.messages(texts), vote=self.number)
+        return Reply(self.say(prompt.messages(texts)), prompt.key(texts))
+
+    def say(self, messages: Sequence[Message]) -> str:
+        """Return what the judge replied to these messages, unread; raise NotMeasuredError."""
+        answer = self._grading.chat(messages, vote=self.number)
         self.model = answer.model
         self.replies.append(middle_cut(answer.text, RAW_LENGTH))
-        return Reply(answer.text, prompt.key(texts))
+        return answer.text
 
 
 def judge_of(context: AssertionContext) -> Grading:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from pytest_llmdeploy.gates.assertions import AssertionContext
 from pytest_llmdeploy.gates.assertions.registry import AssertionRegistry
 from pytest_llmdeploy.gates.assertions.spec import AssertionType, BadValue
 from pytest_llmdeploy.gates.promptfoo.assertions.given import Given, Handler, Outcome
-from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED
+from pytest_llmdeploy.gates.promptfoo.assertions.own_rubric import by_own_prompt
+from pytest_llmdeploy.gates.promptfoo.js_values import UNDEFINED, stringify
 
 _DEFAULTS: Mapping[str, float | None] = {
     "similar": 0.75,
@@ -31,6 +35,19 @@ _DEFAULTS: Mapping[str, float | None] = {
 _SAME = {"model-graded-factuality": "factuality", "similar:cosine": "similar"}
 _NEVER_INVERSE = ("factuality", "model-graded-factuality", "model-graded-closedqa")
 """``not-`` changes nothing about these there."""
+_WITHOUT_LIMIT = _NEVER_INVERSE
+"""A threshold changes nothing about these either."""
+_NEEDS_QUERY = ("context-faithfulness", "context-relevance")
+_SHARES = frozenset(_DEFAULTS) - {"similar:dot", "similar:euclidean"} - {*_WITHOUT_LIMIT}
+_EPSILON = sys.float_info.epsilon
+_CATEGORIES: Mapping[str, tuple[str, float]] = {
+    "A": ("subset", 1.0),
+    "B": ("superset", 1.0),
+    "C": ("agree", 1.0),
+    "D": ("disagree", 0.0),
+    "E": ("differButFactual", 1.0),
+}
+"""What options.factuality calls the categories, and their scores where it says nothing."""
 
 
 @lru_cache(maxsize=1)
@@ -47,33 +64,92 @@ def name_of(kind: str) -> str:
 
 def graded(given: Given) -> Outcome:
     """Judge by a model; what it cannot decide fails, with ``not-`` as well."""
-    if given.assertion.get("rubricPrompt") or given.row.options.get("rubricPrompt"):
-        raise given.refuse("a rubricPrompt of its own is not asked here")
+    own = given.assertion.get("rubricPrompt") or given.row.options.get("rubricPrompt")
+    if own and given.kind != "llm-rubric" and not given.kind.startswith("similar"):
+        raise given.refuse("a rubricPrompt of its own is asked for llm-rubric only")
     if given.assertion.get("contextTransform"):
         raise given.refuse("contextTransform is not run here")
     value = None if given.value is UNDEFINED else given.value
-    limit = given.limit(_DEFAULTS[given.kind])
-    try:
-        check = native()[name_of(given.kind)](value, limit)
-    except BadValue as error:
-        raise given.refuse(str(error)) from error
+    if given.kind == "llm-rubric" and isinstance(value, Mapping | list):
+        value = stringify(value)
+    limit = None if given.kind in _WITHOUT_LIMIT else given.limit(_DEFAULTS[given.kind])
+    variables = _variables(given)
+    # Beyond 0 to 1 a share always or never reaches its threshold; our own types refuse those.
+    beyond = limit is not None and given.kind in _SHARES and not 0 < limit <= 1
     context = AssertionContext(
         answer=replace(given.answer, text=given.text),
         case_id=given.row.id,
-        vars=given.row.vars,
-        messages=given.messages,
+        vars=variables,
+        messages=given.messages or [{"role": "user", "content": given.row.prompt.rendered}],
         output=given.output,
         grading=given.grading,
         value=value,
         threshold=limit,
     )
-    found = check.judge(context)
+    if own and given.kind == "llm-rubric":
+        found = by_own_prompt(given, own, value if value is not None else "", limit, context)
+    else:
+        try:
+            check = native()[name_of(given.kind)](value, None if beyond else limit)
+        except BadValue as error:
+            raise given.refuse(str(error)) from error
+        found = check.judge(context)
+    if given.kind.startswith("similar") and limit is not None:
+        return _nearness(given, found.evidence["values"], limit, found.came, found.evidence)
     if found.holds is None:
         return Outcome(False, 0.0, found.came, found.evidence)
+    holds = found.holds
+    if beyond and limit is not None:
+        holds = limit <= 0 and (holds or given.kind != "llm-rubric")
+    score = float(holds) if found.score is None else found.score
+    if "factuality" in given.kind and isinstance(given.row.options.get("factuality"), Mapping):
+        score = _by_category(given, found.evidence["votes"])
+        holds = score > 0
     inverse = given.inverse and given.kind not in _NEVER_INVERSE
-    score = float(found.holds) if found.score is None else found.score
-    passed = found.holds != inverse
-    return Outcome(passed, 1 - score if inverse else score, found.came, found.evidence)
+    return Outcome(holds != inverse, 1 - score if inverse else score, found.came, found.evidence)
+
+
+def _variables(given: Given) -> Mapping[str, Any]:
+    """Return the row's variables, for a context that promptfoo takes from elsewhere."""
+    seen = given.row.vars
+    if given.kind in _NEEDS_QUERY and not isinstance(seen.get("query"), str):
+        raise given.refuse("it needs a variable 'query' that is a text")
+    if given.kind == "context-recall" and not seen.get("context"):
+        return {**seen, "context": given.row.prompt.rendered}
+    return seen
+
+
+def _nearness(
+    given: Given, values: Sequence[float], limit: float, came: str, evidence: Mapping[str, Any]
+) -> Outcome:
+    """Return what promptfoo makes of several texts: the first that decides, else the best."""
+    distance = given.kind == "similar:euclidean"
+    found: list[Outcome] = []
+    for value in values:
+        near = value <= limit + _EPSILON if distance else value >= limit - _EPSILON
+        far = value >= limit - _EPSILON if distance else value <= limit + _EPSILON
+        score = 1 / (1 + value) if distance else value
+        passed = far if given.inverse else near
+        outcome = Outcome(passed, 1 - score if given.inverse else score, came, evidence)
+        if passed != given.inverse:
+            return outcome
+        found.append(outcome)
+    choose = min if given.inverse else max
+    return choose(found, key=lambda one: one.score)
+
+
+def _by_category(given: Given, votes: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean of what the config gives for the categories that were voted for."""
+    written = given.row.options["factuality"]
+    scores = []
+    for vote in votes:
+        if "category" in vote:
+            name, usual = _CATEGORIES[vote["category"]]
+            score = written.get(name, usual)
+            if isinstance(score, bool) or not isinstance(score, int | float):
+                raise given.refuse(f"options.factuality.{name} must be a number")
+            scores.append(float(score))
+    return math.fsum(scores) / len(scores)
 
 
 HANDLERS: Mapping[str, Handler] = {kind: graded for kind in _DEFAULTS if name_of(kind) in native()}

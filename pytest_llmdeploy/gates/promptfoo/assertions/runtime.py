@@ -15,6 +15,17 @@ from pytest_llmdeploy.gates.promptfoo.assertions.given import (
 )
 from pytest_llmdeploy.gates.promptfoo.providers import ECHO
 
+_REASONS: Mapping[str, str] = {
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+"""Other words of services for the reasons that OpenAI has."""
+
 
 def latency(given: Given) -> Outcome:
     """Judge ``latency``, in milliseconds; an answer of a record or of the row itself has none."""
@@ -70,7 +81,8 @@ def finish_reason(given: Given) -> Outcome:
     value = given.value if present(given.value) else given.assertion.get("value")
     if not isinstance(value, str):
         raise given.refuse("the value must be a text")
-    reason = None if canned(given) else given.answer.finish_reason
+    told = None if canned(given) else given.answer.finish_reason
+    reason = _REASONS.get(told.strip().lower(), told.strip()) if told else None
     holds = bool(reason) and value.lower() == str(reason).lower()
     return said(given, holds, f"expected finish reason {value!r}, got {reason!r}")
 

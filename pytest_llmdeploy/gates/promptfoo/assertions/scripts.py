@@ -82,22 +82,22 @@ def _last_semicolon(text: str) -> int:
 
 def _of_javascript(given: Given, returned: Any) -> Outcome:
     if isinstance(returned, bool):
-        passed = returned != given.inverse
-        return Outcome(passed, 1.0 if passed else 0.0, f"the code returned {to_text(returned)}")
+        holds = returned != given.inverse
+        return Outcome(holds, 1.0 if holds else 0.0, f"the code returned {to_text(returned)}")
     if isinstance(returned, int | float):
         if not math.isfinite(returned):
             raise given.refuse(f"the code returned {to_text(returned)}, which is no score")
         limit = given.limit()
         holds = returned > 0 if limit is None else returned >= limit
-        score = float(returned)
-        return Outcome(holds != given.inverse, score, f"the code returned {to_text(returned)}")
+        reason = f"the code returned {to_text(returned)}"
+        return Outcome(holds != given.inverse, float(returned), reason)
     result = returned if isinstance(returned, Mapping) else {}
-    passed, score, reason = result.get("pass"), result.get("score"), result.get("reason")
+    passed, score, why = result.get("pass"), result.get("score"), result.get("reason")
     if (
         not isinstance(passed, bool)
         or isinstance(score, bool)
         or not isinstance(score, int | float)
-        or not isinstance(reason, str)
+        or not isinstance(why, str)
         or any(not isinstance(result.get(key), Mapping | list | None) for key in _OBJECTS)
         or not isinstance(result.get("componentResults", []), list)
     ):
@@ -107,8 +107,8 @@ def _of_javascript(given: Given, returned: Any) -> Outcome:
         )
     verdict = passed != given.inverse
     if given.inverse:
-        reason = "passed" if verdict else f"the code said it passes: {reason}"
-    return Outcome(verdict, float(score), one_line(reason))
+        why = "passed" if verdict else f"the code said it passes: {why}"
+    return Outcome(verdict, float(score), one_line(why))
 
 
 def of_script(given: Given, returned: Any) -> Outcome:
