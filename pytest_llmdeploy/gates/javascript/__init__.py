@@ -152,6 +152,12 @@ def _as_script(source: str) -> str:
     return f"{text}\n{tail}"
 
 
+def _whole(digits: str) -> float:
+    """Return a number without a point: beyond 2**53 its digits are those of a rounded double."""
+    number = float(digits)
+    return int(number) if abs(number) <= 1 << 53 else number
+
+
 def _no_modules(what: str) -> str:
     return f"{what}: modules are not available to JavaScript here; put all of it into one file"
 
@@ -179,8 +185,8 @@ def _value(told: Mapping[str, Any]) -> Any:
         raise JavaScriptError(f"the code returned a {told['kind']}, which is no JSON")
     try:
         # Half a character cannot be written to any file or socket.
-        text = json.dumps(json.loads(told["json"]), ensure_ascii=False)
-        return json.loads(text.encode("utf-8", "replace"))
+        text = json.dumps(json.loads(told["json"], parse_int=_whole), ensure_ascii=False)
+        return json.loads(text.encode("utf-8", "replace"), parse_int=_whole)
     except RecursionError as error:
         raise NotEvaluable("the code returned a value that is nested too deeply") from error
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import signal
@@ -198,7 +199,7 @@ def test_modules_that_cannot_be_run(source: str, function: str | None, message: 
 
 
 def test_without_v8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(javascript.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(javascript, "_POOL", javascript._Pool())
     with pytest.raises(MissingExtraError) as caught:
         run("1", {})
