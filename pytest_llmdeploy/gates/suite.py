@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pytest_llmdeploy.gates.assertions.graded import GRADED_TYPES
 from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.cases import Where, load_cases
 from pytest_llmdeploy.gates.grading import Judging, Stopwatch
+from pytest_llmdeploy.gates.instant import is_instant
 from pytest_llmdeploy.gates.prompts import render, validate_prompts
 from pytest_llmdeploy.gates.scoring import SampleScore, judge_case, score_sample
 from pytest_llmdeploy.ports import Answer, Embedder, Message, Model
@@ -93,6 +94,8 @@ class Suite:
     """Where the suite comes from, when another tool wrote it."""
     judging: Judging = field(default_factory=Judging)
     """How the judge of model-graded assertions is asked."""
+    instant: Callable[[Case, Answer], bool] = lambda _case, _answer: False
+    """Whether `evaluate` takes no time for an answer, so that it needs no thread."""
     judged_at_once: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(JUDGED_AT_ONCE), repr=False, compare=False
     )
@@ -104,11 +107,14 @@ class Suite:
 
         Such code can also never return: it is given up then, and its thread left behind.
         """
-        record: dict[str, Any] = {**asdict(answer), "assertions": []}
+        record: dict[str, Any] = {**_fields(answer), "assertions": []}
         try:
-            watch = None if grading is None else Stopwatch(grading)
-            evaluate = partial(self.evaluate, case, messages, answer, watch)
-            results = await self._judged(evaluate, watch)
+            if self.instant(case, answer):
+                results = self.evaluate(case, messages, answer, grading)
+            else:
+                watch = None if grading is None else Stopwatch(grading)
+                evaluate = partial(self.evaluate, case, messages, answer, watch)
+                results = await self._judged(evaluate, watch)
             record["assertions"] = [_as_record(result) for result in results]
             score = self.score(case, results)
         except NotMeasuredError as error:
@@ -134,6 +140,12 @@ class Suite:
 
 
 AssertionResults = Sequence[AssertionResult]
+_ANSWER_FIELDS = tuple(each.name for each in fields(Answer))
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    """Return the answer's fields; not asdict, which copies every part of what is only read."""
+    return {name: getattr(answer, name) for name in _ANSWER_FIELDS}
 
 
 def _as_record(result: AssertionResult) -> dict[str, Any]:
@@ -182,6 +194,7 @@ class SuiteParts:
     imported: Imported | None = None
     graded: bool = True
     """Whether answers may be judged by asking somebody, which is mostly waiting."""
+    instant: Callable[[Case, Answer], bool] = lambda _case, _answer: False
 
 
 def build_suite(
@@ -212,6 +225,7 @@ def build_suite(
         redact=redact,
         imported=parts.imported,
         judging=_judging(config),
+        instant=parts.instant,
         judged_at_once=asyncio.Semaphore(
             max(JUDGED_AT_ONCE, config.concurrency) if parts.graded else JUDGED_AT_ONCE
         ),
@@ -270,6 +284,7 @@ def _read_cases(
         evaluate=evaluate,
         score=lambda case, results: score_sample(results, case.threshold),
         graded=any(_graded(spec) for case in cases for spec in case.assertions),
+        instant=is_instant,
     )
 
 
