@@ -18,6 +18,7 @@ from pytest_llmdeploy.gates.assertions.spec import (
     without_threshold,
 )
 from pytest_llmdeploy.gates.measures import markup
+from pytest_llmdeploy.gates.measures.html_signs import contains_html
 from pytest_llmdeploy.gates.measures.json_parts import json_parts
 from pytest_llmdeploy.gates.wording import listed, quote
 
@@ -102,7 +103,7 @@ def _html(problem_of: Callable[[str], str | None], expectation: str) -> Assertio
 
 
 def _contains_html(text: str) -> str | None:
-    return None if markup.contains_html(text) else "there are no signs of HTML in the answer"
+    return None if contains_html(text) else "there are no signs of HTML in the answer"
 
 
 def _judged(problem_of: Callable[[str], str | None]) -> Callable[[AssertionContext], Finding]:

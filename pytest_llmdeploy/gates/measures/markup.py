@@ -8,29 +8,9 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from xml.parsers import expat
 
+from pytest_llmdeploy.gates.measures.html_signs import ELEMENTS
+
 MAX_CHARACTERS = 10_485_760
-_NAME = "[A-Za-z][A-Za-z0-9-]*"
-_OPENING = re.compile(rf"<{_NAME}(?:\s[^>]*)?>")
-_CLOSING = re.compile(rf"</{_NAME}\s*>")
-_CLOSED = re.compile(rf"<{_NAME}(?:\s|/>\Z)")
-_ENTITY = re.compile("&(?:[a-zA-Z]+|#[0-9]+|#x[0-9a-fA-F]+);")
-_DOCTYPE = re.compile(r"<!DOCTYPE\s+html", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"\s[a-zA-Z-]+=\s*[\"'][^\"']*[\"']")
-_COMMON = re.compile(
-    "<(html|head|body|div|span|p|a|img|h[1-6]|ul|ol|li|table|tr|td|th|form|input|button|script"
-    r"|style|link|meta|br|hr)\b",
-    re.IGNORECASE,
-)
-_TAGS = (
-    "html head title base link meta style body article section nav aside h1 h2 h3 h4 h5 h6 "
-    "header footer address p hr pre blockquote ol ul li dl dt dd figure figcaption main div a "
-    "em strong small s cite q dfn abbr ruby rt rp data time code var samp kbd sub sup i b u "
-    "mark bdi bdo span br wbr img iframe embed object param picture source video audio track "
-    "map area svg math script noscript canvas ins del table caption colgroup col tbody thead "
-    "tfoot tr td th form label input button select datalist optgroup option textarea output "
-    "progress meter fieldset legend details summary dialog menu slot template"
-)
-_ELEMENTS = frozenset(_TAGS.split())
 _FRAME = frozenset(("html", "head", "body"))
 _IN_HEAD = frozenset(("title", "base", "link", "meta", "style", "script", "noscript", "template"))
 _IN_TABLE = frozenset(("caption", "col", "colgroup", "tbody", "td", "tfoot", "th", "thead", "tr"))
@@ -223,34 +203,6 @@ def _end_of_tag(text: str, at: int) -> tuple[int, int]:
     return -1, len(text)
 
 
-def contains_html(text: str) -> bool:
-    """Say whether enough signs of HTML are in a text."""
-    if len(text) > MAX_CHARACTERS:
-        return False
-    # Beyond the last > nothing can be a tag, and reading there from each < on would take for ever.
-    opening = bool(_OPENING.search(text, 0, text.rfind(">") + 1))
-    closing = bool(_CLOSING.search(text))
-    signs = 2 if opening and closing else int(opening or closing)
-    for pattern, worth in ((_ENTITY, 1), (_DOCTYPE, 2), (_ATTRIBUTE, 1), (_COMMON, 2)):
-        signs += worth if pattern.search(text) else 0
-    return signs + _has_closed_tag(text) + _has_comment(text) >= 2
-
-
-def _has_closed_tag(text: str) -> bool:
-    at = 0
-    while (end := text.find("/>", at)) >= 0:
-        begin = max(at, text.rfind(">", at, end) + 1)
-        if _CLOSED.search(text, begin, end + 2):
-            return True
-        at = end + 2
-    return False
-
-
-def _has_comment(text: str) -> bool:
-    begin = text.find("<!--")
-    return begin >= 0 and text.find("-->", begin + 4) >= 0
-
-
 def html_problem(text: str) -> str | None:
     """Return why the text is no HTML; None where it is. Raises ValueError, see `_readable`."""
     text = text.strip()
@@ -307,7 +259,7 @@ class _Reader(HTMLParser):
         self.begun = self.begun or tag not in _IN_HEAD
         if tag in _IN_TABLE and "table" not in self.open:
             return
-        self.known = self.known or tag in _ELEMENTS or "-" in tag
+        self.known = self.known or tag in ELEMENTS or "-" in tag
         if tag not in _VOID:
             self.too_deep = self.too_deep or len(self.open) >= MOST_DEPTH
             if not self.too_deep:

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from pytest_llmdeploy.errors import ConfigError
+from pytest_llmdeploy.gates.measures.html_signs import contains_html
 from pytest_llmdeploy.gates.measures.markup import (
-    contains_html,
     html_problem,
     xml_parts,
     xml_problem,
