@@ -223,7 +223,8 @@ class _Builder:
         try:
             seen = final(variables, self.config.files)
             if prompt.code and not self._allow_code:
-                named = f"{Path(prompt.code).name.removesuffix(':')} is code: set allow_code: true to run it"
+                file = Path(prompt.code).name.removesuffix(":")
+                named = f"{file} is code: set allow_code: true to run it"
                 raise NotSupportedError(f"the prompt function {named}")
             if prompt.code and not problem:
                 raw = made(prompt.code, prompt, seen, provider)
