@@ -10,7 +10,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +177,10 @@ def _of_address(arguments: argparse.Namespace) -> Iterator[Judge]:
                 f"--api-key-env: the variable {arguments.api_key_env} is not set or is empty"
             )
     endpoint = Endpoint(arguments.base_url, arguments.model, key)
-    make: partial[Model] = partial(OpenAIChatModel, endpoint)
+
+    def make() -> Model:
+        return OpenAIChatModel(endpoint)
+
     yield Judge(
         Clients(make, make),
         _judging(JudgeConfig(), arguments, arguments.model),
