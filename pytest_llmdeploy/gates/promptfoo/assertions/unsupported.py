@@ -34,7 +34,7 @@ GRADED = frozenset(_BY_MODEL.split())
 """Types that a judge or an embeddings endpoint decides."""
 _FAMILIES = {
     "trace-": "no traces are taken",
-    "trajectory:": "no traces are taken",
+    "trajectory:": "it needs a trace of the agent, and no traces are taken",
     "promptfoo:redteam:": "red team graders ask promptfoo's own service",
 }
 

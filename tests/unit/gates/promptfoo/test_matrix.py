@@ -62,7 +62,7 @@ def test_parameters_are_kept_and_openai_has_its_defaults(tmp_path: Path) -> None
     found = [dict(one.parameters) for one in rows(tmp_path, text)]
     assert found == [
         {"temperature": 0.3, "max_tokens": 1024, "top_p": 0.5, "seed": 1, "stop": ["x"]},
-        {"temperature": 0.3, "reasoning_effort": "low", "stop": ["x"]},
+        {"reasoning_effort": "low", "stop": ["x"]},
         {"temperature": 0.3, "max_tokens": 5, "stop": ["x"]},
     ]
 
@@ -176,3 +176,45 @@ def test_a_matrix_has_an_end(tmp_path: Path) -> None:
     text = HEAD + f"tests: [{{vars: {{x: [{values}], y: [{values}], z: [{values}]}}}}]\n"
     with pytest.raises(Exception, match="the variables make more than 100000 combinations"):
         rows(tmp_path, text)
+
+
+def test_openai_gets_what_promptfoo_sends_it(tmp_path: Path) -> None:
+    given = "{n: 2, top_k: 4, logprobs: true, verbosity: low, max_completion_tokens: 5, seed: 0}"
+    text = (
+        "providers:\n"
+        f"  - {{id: 'openai:chat:gpt-4o', label: a, config: {given}}}\n"
+        f"  - {{id: 'openai:chat:gpt-5', label: b, config: {given}}}\n"
+        f"  - {{id: 'ollama:chat:x', label: c, config: {given}}}\n"
+        "  - {id: 'openai:chat:gpt-4o', label: d, config: {passthrough: {logprobs: true, n: 2}}}\n"
+        "prompts: [p]\n"
+        "tests: [{vars: {v: 7}}]\n"
+    )
+    plain = {"temperature": 0, "max_tokens": 1024}
+    assert [dict(one.parameters) for one in rows(tmp_path, text)] == [
+        {**plain, "seed": 0},
+        {"verbosity": "low", "max_completion_tokens": 5, "seed": 0},
+        {
+            "n": 2,
+            "top_k": 4,
+            "logprobs": True,
+            "verbosity": "low",
+            "max_completion_tokens": 5,
+            "seed": 0,
+        },
+        {**plain, "logprobs": True, "n": 2},
+    ]
+
+
+def test_templates_of_a_file_of_tools_are_left(tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text('[{"type": "function", "x": "{{v}}"}]', "utf-8")
+    text = (
+        "providers:\n"
+        "  - {id: 'openai:chat:gpt-4o', label: a, config: {tools: 'file://tools.json'}}\n"
+        "  - {id: 'openai:chat:gpt-4o', label: b,\n"
+        "     config: {tools: [{x: '{{v}}'}], stop: ['{{v}}']}}\n"
+        "prompts: [p]\n"
+        "tests: [{vars: {v: 7}}]\n"
+    )
+    from_file, written = [one.parameters for one in rows(tmp_path, text)]
+    assert from_file["tools"] == [{"type": "function", "x": "{{v}}"}]
+    assert (written["tools"], written["stop"]) == ([{"x": "7"}], ["{{v}}"])
