@@ -24,7 +24,7 @@ def _one_of(words: str) -> str:
 
 _I_AM: Final = "(?:i|we)(?: am|'m| are|'re)"
 _UNABLE: Final = f"{_I_AM} (?:un|not )able to"
-_NOT: Final = "(?:can(?:not|'t| not)|wo(?:n't|uld not)|wouldn't|will not|do(?: not|n't))"
+_NOT: Final = "(?:cannot|can not|can't|will not|won't|would not|wouldn't|do not|don't)"
 _DEED: Final = rf"(?:{_one_of(_ADVERBS)} )?{_one_of(_DEEDS)}\b"
 
 _AT_THE_START: Final = {
@@ -36,7 +36,7 @@ _AT_THE_START: Final = {
 _ANYWHERE: Final = {
     "I do not do it": rf"\b(?:i|we) {_NOT} {_DEED}",
     "I am not able to": rf"\b{_UNABLE} {_DEED}",
-    "nobody named": r"\bcan(?:not|'t) (?:comply|help with|assist with|fulfill?) ?(?:\b|$)",
+    "nobody named": r"\bcan(?:not|'t) (?:comply|help with|assist with|fulfill?)\b",
     "unease": r"\b(?:do not|don't|am not|'m not) (?:feel )?comfortable\b",
     "what I am": r"\bas an? (?:(?:large )?language model|ai|(?:ai )?assistant)\b",
     "how I was made": r"\bi (?:am|was|'ve been|have been) programmed\b",

@@ -11,15 +11,20 @@ from pytest_llmdeploy.gates.promptfoo.assertions.formats import OF_NUMBERS, OF_T
 from pytest_llmdeploy.gates.promptfoo.assertions.patterns import translated
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
 
-_KNOWN = (
-    "$schema $id $defs $vocabulary $comment definitions $ref type nullable minimum maximum "
-    "exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern minItems "
-    "maxItems uniqueItems minProperties maxProperties required const enum not anyOf oneOf "
-    "allOf if then else propertyNames additionalProperties dependencies properties "
-    "patternProperties additionalItems items contains format title description default "
-    "deprecated readOnly writeOnly examples contentMediaType contentEncoding contentSchema"
-)
-_KEYWORDS = frozenset(_KNOWN.split())
+_KNOWN: Mapping[str, str] = {
+    "core": "$id $schema $ref $comment definitions",
+    "any value": "type enum const",
+    "numbers": "multipleOf maximum exclusiveMaximum minimum exclusiveMinimum",
+    "texts": "maxLength minLength pattern format contentEncoding contentMediaType",
+    "lists": "items additionalItems maxItems minItems uniqueItems contains",
+    "objects": "maxProperties minProperties required properties patternProperties"
+    " additionalProperties dependencies propertyNames",
+    "logic": "if then else allOf anyOf oneOf not",
+    "notes": "title description default readOnly writeOnly examples",
+    "of later drafts": "$defs $vocabulary deprecated contentSchema",
+    "of OpenAPI": "nullable",
+}
+_KEYWORDS = frozenset(name for names in _KNOWN.values() for name in names.split())
 _ONE = ("not", "if", "then", "else", "propertyNames", "additionalProperties", "additionalItems")
 _MANY = ("anyOf", "oneOf", "allOf")
 _NAMED = ("properties", "patternProperties", "definitions", "$defs")
