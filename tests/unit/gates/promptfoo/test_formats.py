@@ -6,7 +6,7 @@ import pytest
 
 from pytest_llmdeploy.gates.promptfoo.assertions.formats import OF_NUMBERS, OF_TEXTS, fits
 
-GOOD = {
+GOOD: dict[str, list[object]] = {
     "date": ["2024-02-29"],
     "time": ["23:59:60Z", "15:59:60-08:00", "01:02:03.5+0130"],
     "date-time": ["1985-04-12T23:20:50.52Z", "1990-12-31t15:59:60-08:00"],
@@ -34,7 +34,7 @@ GOOD = {
     "float": [0.5],
     "double": [0.5],
 }
-BAD = {
+BAD: dict[str, list[object]] = {
     "date": ["2023-02-29", "20240101", "2024-W01-1"],
     "time": ["23:58:60Z", "24:00:00Z", "10:00:00", "10:00:00+24:00", "1\u0660:00:00Z"],
     "date-time": ["2024-01-01", "2024-01-01_00:00:00Z"],
