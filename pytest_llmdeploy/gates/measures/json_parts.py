@@ -28,7 +28,7 @@ def json_parts(text: str) -> Iterator[Any]:
         except RecursionError as error:
             raise ValueError("there is JSON nested too deeply to be read") from error
         except json.JSONDecodeError as error:
-            # The error itself counts the lines before its place, which is quick, but not for nothing.
+            # The error itself counts the lines before its place: quick, but not for nothing.
             at, work = start + 1, work + 1 + error.pos - start + error.pos // 50
         except ValueError:
             # NaN, or a number with more digits than Python reads.

@@ -166,8 +166,8 @@ BROKEN: list[tuple[str, bytes, list[str]]] = [
                 " contains the empty text"
             ),
             (
-                "c.jsonl:1: assert[2]: there is no assertion type 'Paris': write 'type: value', such"
-                " as 'icontains: Paris'; docs/assertions.md has every type"
+                "c.jsonl:1: assert[2]: there is no assertion type 'Paris': write 'type: value',"
+                " such as 'icontains: Paris'; docs/assertions.md has every type"
             ),
             (
                 "c.jsonl:1: assert[3]: latency: it needs a number of seconds above 0, such"

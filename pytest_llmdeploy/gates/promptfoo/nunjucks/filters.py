@@ -159,7 +159,7 @@ def _round(value: Any, digits: Any = UNDEFINED, method: Any = UNDEFINED) -> floa
     if not math.isfinite(scaled):
         return scaled
     ways: dict[Any, Callable[[float], float]] = {"ceil": math.ceil, "floor": math.floor}
-    rounded = ways.get(method, lambda number: math.floor(number + 0.5))(scaled)
+    rounded = ways[method](scaled) if method in ways else math.floor(scaled + 0.5)
     return plain(rounded / factor)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmdeploy.gates.assertions import AssertionResult, NotEvaluable
+from pytest_llmdeploy.gates.measures.distance import common_subsequence
 from pytest_llmdeploy.gates.openai_evals import classes, formula, similarity, templates
 from pytest_llmdeploy.gates.openai_evals.graders import BadGraderError, read_grader
 from pytest_llmdeploy.gates.openai_evals.hosted import sample_of
@@ -124,7 +125,7 @@ def plain_subsequence(first: str, second: str) -> int:
 
 @given(st.text(alphabet="abc", max_size=80), st.text(alphabet="abc", max_size=80))
 def test_the_fast_subsequence_is_the_plain_one(first: str, second: str) -> None:
-    assert similarity.common_subsequence(first, second) == plain_subsequence(first, second)
+    assert common_subsequence(first, second) == plain_subsequence(first, second)
 
 
 @given(st.text())

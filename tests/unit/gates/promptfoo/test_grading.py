@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pytest_llmdeploy.gates.assertions import NotEvaluable
+from pytest_llmdeploy.gates.measures.distance import distance
 from pytest_llmdeploy.gates.promptfoo import grading
 from pytest_llmdeploy.gates.promptfoo.assertions.patterns import (
     InvalidPatternError,
     translated,
 )
-from pytest_llmdeploy.gates.measures.distance import distance
 from pytest_llmdeploy.gates.promptfoo.row import Row, RowPrompt, RowProvider
 from pytest_llmdeploy.ports import Answer
 
