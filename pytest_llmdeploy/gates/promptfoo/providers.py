@@ -79,25 +79,39 @@ class Provider:
 
     def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return what goes with its requests; `given` is what the gate's own parameters are."""
-        kept = {key: self.config[key] for key in PARAMETERS if self.config.get(key) is not None}
-        model = self.id.removeprefix("openai:").removeprefix("chat:")
+        dropped = self.dropped()
+        kept = {
+            key: self.config[key]
+            for key in PARAMETERS
+            if self.config.get(key) is not None and key not in dropped
+        }
         passed_on = self.config.get("passthrough")
         kept |= dict(passed_on) if isinstance(passed_on, Mapping) else {}
         kept.pop("model", None)
-        chat = self.id.startswith("openai:") and not self.id.startswith("openai:responses")
-        if not chat:
-            return kept
-        reasons = _REASONS.match(model) is not None
-        dropped = _NOT_OF_OPENAI | (_NOT_WHERE_REASONING if reasons else _ONLY_WHERE_REASONING)
-        if "gpt-oss" in model:
-            dropped -= {"reasoning_effort"}
-        if "gpt-5" in model:
-            dropped -= {"verbosity"}
-        own = passed_on if isinstance(passed_on, Mapping) else {}
-        kept = {key: one for key, one in kept.items() if key not in dropped or key in own}
-        if not reasons and self.config.get("omitDefaults") is not True:
+        plain = self._of_openai and not _REASONS.match(self._model)
+        if plain and self.config.get("omitDefaults") is not True:
             kept = {**{key: one for key, one in _DEFAULTS.items() if key not in given}, **kept}
         return kept
+
+    def dropped(self) -> frozenset[str]:
+        """Return the parameters that promptfoo sends such a model only as passthrough."""
+        if not self._of_openai:
+            return frozenset()
+        reasons = _REASONS.match(self._model) is not None
+        dropped = _NOT_OF_OPENAI | (_NOT_WHERE_REASONING if reasons else _ONLY_WHERE_REASONING)
+        if "gpt-oss" in self._model:
+            dropped -= {"reasoning_effort"}
+        if "gpt-5" in self._model:
+            dropped -= {"verbosity"}
+        return dropped
+
+    @property
+    def _model(self) -> str:
+        return self.id.removeprefix("openai:").removeprefix("chat:")
+
+    @property
+    def _of_openai(self) -> bool:
+        return self.id.startswith("openai:") and not self.id.startswith("openai:responses")
 
 
 def read_providers(written: Any, files: Files) -> list[Provider]:
@@ -155,7 +169,7 @@ def warnings(provider: Provider) -> list[str]:
     ignored = [
         key
         for key in provider.config
-        if key not in {*PARAMETERS, "passthrough", "omitDefaults"}
+        if key not in {*PARAMETERS, "passthrough", "omitDefaults"} - provider.dropped()
         and provider.config[key] is not None
     ]
     if ignored:

@@ -203,3 +203,20 @@ def test_ten_thousand_rows_take_seconds() -> None:
     for _ in range(1000):
         assert judged(one, said) == (True, 1.0)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [("function_call", "tool_calls"), ("Max_Tokens ", "length"), ("eos", "eos"), ("stop", "STOP")],
+)
+def test_reasons_for_the_end_are_those_of_openai(told: str, wanted: str) -> None:
+    one = row({"type": "finish-reason", "value": wanted})
+    assert judged(one, answer("x", finish_reason=told)) == (True, 1.0)
+
+
+def test_what_a_graded_row_lacks() -> None:
+    lacking = row({"type": "context-relevance"}, vars={"context": "c"})
+    why = "context-relevance: it needs a variable 'query' that is a text"
+    assert problem(lacking, "x") == why
+    prompt = row({"type": "g-eval", "value": "kind"}, options={"rubricPrompt": "p"})
+    assert problem(prompt, "x") == "g-eval: a rubricPrompt of its own is asked for llm-rubric only"

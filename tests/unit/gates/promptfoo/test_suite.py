@@ -93,3 +93,20 @@ def test_a_config_that_is_not_there(tmp_path: Path, name: str, message: str) -> 
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, name)
     assert str(caught.value) == f"llmdeploy.yaml:7: gates.words.promptfoo: {message}"
+
+
+def test_a_grader_of_the_config_and_parameters_without_effect_are_told(tmp_path: Path) -> None:
+    text = (
+        "prompts: [p]\n"
+        "providers: [{id: 'openai:chat:gpt-4o', config: {logprobs: true, n: 2, seed: 1}}]\n"
+        "defaultTest: {options: {provider: 'openai:gpt-5'}}\n"
+        "tests: [{assert: [{type: llm-rubric, value: kind}]}]\n"
+    )
+    write(tmp_path, {"promptfooconfig.yaml": text})
+    imported = read(tmp_path).imported
+    assert imported is not None
+    assert imported.warnings == [
+        "openai:chat:gpt-4o: the environment's model answers instead",
+        "openai:chat:gpt-4o: no effect of logprobs, n in its config",
+        "options.provider: the gate's judge and embeddings grade instead",
+    ]
