@@ -110,6 +110,8 @@ def test_a_rubric_is_judged_with_all_its_evidence() -> None:
         ({**GOOD, "score": "1"}, "has no score that is a number: "),
         ({**GOOD, "pass": "yes"}, "has no pass that is true or false: "),
         ({**GOOD, "reason": " "}, "gives no reason: "),
+        ({**GOOD, "score": 0}, "contradicts itself: it passes with a score of 0: "),
+        ({**BAD, "score": 1}, "contradicts itself: it fails with a score of 1: "),
         ('{"score": NaN}', "is no JSON object: "),
     ],
 )

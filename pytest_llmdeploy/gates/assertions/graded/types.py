@@ -81,9 +81,12 @@ def _rubric(value: Any, threshold: float | None) -> Check:
 
         def cast(ballot: Ballot) -> Vote:
             reply = ballot.ask(prompts.RUBRIC, texts)
-            score = reply.score()
-            passed = reply.flag("pass") and score >= limit - TOLERANCE
-            return Vote(passed, score, reply.reason())
+            score, says_pass = reply.score(), reply.flag("pass")
+            if score == (0 if says_pass else 1):
+                # A small model writes it often: it fills in a form and does not judge.
+                how = "passes with a score of 0" if says_pass else "fails with a score of 1"
+                raise reply.broken(f"contradicts itself: it {how}")
+            return Vote(says_pass and score >= limit - TOLERANCE, score, reply.reason())
 
         return poll(context, prompts.RUBRIC, cast)
 
