@@ -106,9 +106,11 @@ class RunHooks:
         self._session.attach_verdict(item, call, report)
         return report
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> Generator[None]:
         self._session.note_report(report)
+        yield
+        self._session.forget_report(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         self._session.note_collection(report)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmdeploy.config.loader import LoadedConfig
     from pytest_llmdeploy.reports.progress import LiveProgress
     from pytest_llmdeploy.reports.result import RunResult
+    from pytest_llmdeploy.reports.spool import Spool
 
 SESSION: pytest.StashKey[LLMDeploySession] = pytest.StashKey()
 
@@ -33,7 +34,7 @@ class LLMDeploySession:
         self.config = config
         self.run = _run(config)
         self.events: list[dict[str, Any]] = []
-        """The verdicts so far, in the controller, as builtins."""
+        """The verdicts so far, in the controller, as builtins; details of cases may be on disk."""
         self.others_failed = False
         """A test that has no verdict of ours failed."""
         self.not_collected = False
@@ -42,6 +43,7 @@ class LLMDeploySession:
         self._warnings: list[str] = []
         self._assembly: Assembly | None = None
         self._progress: LiveProgress | None = None
+        self._spool: Spool | None = None
         self._old_sigterm: Any = None
         self._started = time.time()
 
@@ -110,12 +112,19 @@ class LLMDeploySession:
             return  # a plugin repeats the test: the last attempt counts
         if report.failed and (event is None or event["verdict"] == "PASS"):
             self.others_failed = True
-        if event is not None:
-            self.events.append(event)
-            if self.is_controller:
-                from pytest_llmdeploy.events import VerdictEvent
+        if event is not None and self.is_controller:
+            from pytest_llmdeploy.events import VerdictEvent
+            from pytest_llmdeploy.reports.spool import Spool
 
-                self.config.hook.pytest_llmdeploy_verdict(event=VerdictEvent.from_dict(event))
+            self._spool = self._spool or Spool()
+            self.events.append(self._spool.slim(event))
+            self.config.hook.pytest_llmdeploy_verdict(event=VerdictEvent.from_dict(event))
+
+    @staticmethod
+    def forget_report(report: pytest.TestReport) -> None:
+        """Take the verdict off a report that everybody has seen: pytest keeps it to the end."""
+        if hasattr(report, "llmdeploy"):
+            del report.llmdeploy
 
     def note_collection(self, report: pytest.CollectReport) -> None:
         """Remember that something could not be collected."""
@@ -187,6 +196,8 @@ class LLMDeploySession:
             self._assembly.close()
         if self.is_controller:
             self._stop_services()
+        if self._spool is not None:
+            self._spool.close()
         if self._old_sigterm is not None:
             signal.signal(signal.SIGTERM, self._old_sigterm)
             self._old_sigterm = None

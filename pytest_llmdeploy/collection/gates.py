@@ -49,6 +49,7 @@ class CaseItem(StageItem):
         )
         self.plan = plan
         self.case = case
+        self.is_case = True
         self.gate = self.parent.nodeid if self.parent else None
         self.extra_keyword_matches.update(case.tags)
 

@@ -69,6 +69,8 @@ class StageItem(pytest.Item):
         self.gate: str | None = None
         """Node id of the gate that the item belongs to."""
         self.judges_gate = False
+        self.is_case = False
+        """What it measures is a case's result, whose foreign parts were redacted for the record."""
         self.add_marker(stage)
 
     @property
@@ -103,6 +105,10 @@ class StageItem(pytest.Item):
             if self.loaded.policy.inconclusive == "skip":
                 pytest.skip(f"INCONCLUSIVE: {text}")
             raise INCONCLUSIVE(text)
+
+    def teardown(self) -> None:
+        """Forget what was measured: its report has it, and pytest keeps items to the end."""
+        self.measurement = None
 
     @staticmethod
     def _explained(measurement: Measurement) -> str:

@@ -12,6 +12,7 @@ from pytest_llmdeploy.collection.items import StageItem
 from pytest_llmdeploy.errors import LLMDeployError
 from pytest_llmdeploy.events import OWN_TESTS, Measurement, VerdictEvent
 from pytest_llmdeploy.markers import MARKERS
+from pytest_llmdeploy.redaction import KEY_HEADERS
 from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -75,13 +76,7 @@ def _event(
             counted = item.counted and measured.verdict in (Verdict.FAIL, Verdict.ERROR)
         reason, stage, name = measured.reason, item.stage, item.title
         verdict = measured.verdict
-        # Keys are ours; what stands below them can come from a service.
-        detail = {
-            key: [_finding(each, assembly.redact) for each in value]
-            if key == "findings"
-            else assembly.redact.deep(value)
-            for key, value in measured.detail.items()
-        }
+        detail = _detail(assembly, item, measured.detail)
         loaded: LoadedConfig | None = item.loaded
         gate, judges = item.gate, item.judges_gate
     else:
@@ -112,11 +107,53 @@ def _event(
     )
 
 
-def _finding(finding: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
-    """Redact a gate's finding: its keys and its verdict are ours too."""
-    return {
-        key: value if key == "verdict" else redact.deep(value) for key, value in finding.items()
+def _detail(assembly: Assembly, item: StageItem, detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the detail without secrets; what is ours in it stays as it is."""
+    secrets = set(assembly.redact.secrets)
+    if item.is_case and "samples" in detail:
+        if secrets <= set(item.loaded.redactor.secrets):
+            return dict(detail)  # redacted once, and that is all there is to hide
+        from pytest_llmdeploy.gates.record import redacted
+
+        return redacted(detail, assembly.redact.deep)
+    # The first keys are always ours; what stands below them can come from a service.
+    return {key: _told(key, value, assembly.redact) for key, value in detail.items()}
+
+
+_OUR_KEYS = frozenset(
+    {
+        *("name", "verdict", "reason", "usage", "answers", "prompt_tokens", "completion_tokens"),
+        *("dollars", "replayed", "latency", "p50", "p95", "metrics", "mean", "n", "judges", "type"),
+        *("judge", "prompt_sha256", "verdicts", "baseline", "baseline_run", "compared", "low"),
+        *("difference", "high", "p_value", "max_regression", "regressed", "fixed", "case", "then"),
+        *("now", "not_comparable", "imported", "format", "unsupported", "vacuous", "warnings"),
+        *("findings", "pass_rate", "min_pass_rate", "passed", "failed", "errors", "total"),
+        *("not_asked", "error_rate", "rule", "confidence", "estimate", "lower", "upper"),
+        *("effective_n", "smallest_n"),
     }
+)
+"""Keys of a gate's detail; all others are names that users and services gave."""
+_VERDICTS = frozenset(map(str, Verdict))
+
+
+def _told(key: Any, value: Any, redact: Redactor) -> Any:
+    """Redact what stands below a key, but no key and no verdict of ours."""
+    if isinstance(value, Mapping):
+        return {
+            (each if each in _OUR_KEYS else redact.deep(each)): _below(each, part, redact)
+            for each, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_told(None, part, redact) for part in value]
+    if key == "verdict" and value in _VERDICTS:
+        return value
+    return redact.deep(value)
+
+
+def _below(key: Any, value: Any, redact: Redactor) -> Any:
+    if isinstance(key, str) and key.lower() in KEY_HEADERS:
+        return redact.deep({key: value}).popitem()[1]
+    return _told(key, value, redact)
 
 
 _FIXTURES = frozenset({"llm_env", "llm_service", "llm_client", "llm_load", "gate"})

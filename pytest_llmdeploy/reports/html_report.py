@@ -46,8 +46,10 @@ def _loads(result: RunResult) -> list[Section]:
     """Return a section for each summary that load items name, which is read once."""
     named: dict[str, list[Event]] = {}
     for event in result.events:
+        if event["stage"] != "load":
+            continue
         name = event["detail"].get("summary")
-        if event["stage"] == "load" and isinstance(name, str):
+        if isinstance(name, str):
             named.setdefault(name, []).append(event)
     found = []
     for number, (name, items) in enumerate(named.items(), 1):

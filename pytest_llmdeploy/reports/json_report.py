@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.reports.result import RunResult, counts, gate_name
+from pytest_llmdeploy.reports.result import Event, RunResult, counts, gate_name
+from pytest_llmdeploy.reports.spool import Kept
 from pytest_llmdeploy.verdicts import Verdict, worst
 
 SCHEMA_VERSION = "1.1"
@@ -22,6 +23,12 @@ SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
 def report(result: RunResult) -> dict[str, Any]:
     """Return the report as builtins."""
+    items = [{**event, "detail": dict(event["detail"])} for event in result.events]
+    return {**_head(result), "items": items}
+
+
+def _head(result: RunResult) -> dict[str, Any]:
+    """Return all but the items."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run": {
@@ -52,7 +59,6 @@ def report(result: RunResult) -> dict[str, Any]:
             }
             for gate in result.gates
         ],
-        "items": [dict(event) for event in result.events],
     }
 
 
@@ -68,10 +74,27 @@ def _services(result: RunResult) -> list[dict[str, Any]]:
 
 
 def write_report(result: RunResult) -> None:
-    """Write report.json into the output folder, whole or not at all."""
+    """Write report.json into the output folder, whole or not at all.
+
+    An item is a line, written by itself: the items of a large gate are more than memory should
+    hold once again.
+    """
     path = result.output / "report.json"
     partial = path.with_suffix(".partial")
-    text = json.dumps(report(result), ensure_ascii=False, indent=1, allow_nan=False)
+    head = json.dumps(_head(result), ensure_ascii=False, indent=1, allow_nan=False)
     # A test's message can hold half a surrogate pair, which no file can.
-    partial.write_text(text, encoding="utf-8", errors="replace")
+    with partial.open("w", encoding="utf-8", errors="replace") as file:
+        file.write(head.removesuffix("\n}") + ',\n "items": [')
+        for number, event in enumerate(result.events):
+            file.write((",\n  " if number else "\n  ") + _item(event))
+        file.write("\n ]\n}\n")
     partial.replace(path)
+
+
+def _item(event: Event) -> str:
+    detail = event["detail"]
+    if not isinstance(detail, Kept):
+        return json.dumps(dict(event), ensure_ascii=False, allow_nan=False)
+    others = {key: value for key, value in event.items() if key != "detail"}
+    text = json.dumps(others, ensure_ascii=False, allow_nan=False)
+    return f'{text[:-1]}, "detail": {detail.text}}}'
