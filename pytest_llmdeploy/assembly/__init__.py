@@ -386,7 +386,9 @@ class GatePlan:
         engine = self._assembly.engine
         if not self._noted:
             asking = self.asking
-            if self.config.decision.stop_early and self.decides:
+            # What a baseline is compared with is every case, and not those that decided.
+            everything = self._assembly.run.baseline is not None
+            if self.config.decision.stop_early and self.decides and not everything:
                 from pytest_llmdeploy.gates.decision import Decision
 
                 asking = replace(asking, enough=Decision(self.config, self.suite.cases))

@@ -18,10 +18,12 @@ def right(output, context):
 """
 
 
-def write(project: Project, words: list[str], wrong: str) -> None:
+def write(project: Project, words: list[str], wrong: str, decision: str = "rule: point") -> None:
     project.config(
         ECHO + "    cases: cases.jsonl\n    assert: ['python: checks:right']\n"
-        "    min_pass_rate: 0.5\n    decision: {rule: point}\n    baseline: {max_regression: 0.1}\n"
+        "    min_pass_rate: 0.5\n    decision: {"
+        + decision
+        + "}\n    baseline: {max_regression: 0.1}\n"
     )
     rows = [json.dumps({"id": word, "vars": {"word": word}}) for word in words]
     project.write("cases.jsonl", "\n".join(rows))
@@ -40,7 +42,8 @@ def test_a_change_beside_what_was_blessed(
     assert main(["bless", str(first.reports[0].parent), "--to", str(kept)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "gate echo: 59 of 60 cases pass"
 
-    write(project, [*words[:-1], "new"], "w4")
+    # Stopping early would leave cases out of the comparison, so that it does not apply.
+    write(project, [*words[:-1], "new"], "w4", "rule: point, stop_early: true")
     same = project.run("--llmdeploy-baseline", "llmdeploy-baseline.json")
     (gate,) = same.report["gates"]
     assert gate["verdict"] == "PASS", same.out
