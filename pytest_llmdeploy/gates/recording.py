@@ -123,27 +123,36 @@ class RecordedModel:
         model = self._model
         assert model is not None
 
-        async def attempt(refusals: int) -> Answer:
+        sent = reserved = 0
+
+        async def attempt(_: int) -> Answer:
+            nonlocal sent, reserved
             go()
             calls.reserve()
-            answer = await model.ask(messages, parameters, timeout)
-            return replace(answer, attempts=answer.attempts + refusals) if refusals else answer
+            reserved += 1
+            try:
+                answer = await model.ask(messages, parameters, timeout)
+            except NotMeasuredError as error:
+                sent += error.attempts
+                raise
+            sent += answer.attempts
+            return answer
 
         try:
             answer = await self._pacer.send(attempt)
         except NotMeasuredError as error:
-            calls.charge(Used(requests=error.attempts - 1))
+            calls.charge(Used(requests=sent - reserved))
             if not (isinstance(error, BudgetSpentError) or getattr(error, "unsent", False)):
                 calls.keep_failure(call, error)
             raise
         tokens = (answer.prompt_tokens or 0) + (answer.completion_tokens or 0)
         # What an unpriced answer has used is counted as far as it is known.
-        calls.charge(Used(requests=max(0, answer.attempts - 1), tokens=tokens))
+        calls.charge(Used(requests=sent - reserved, tokens=tokens))
         cost = calls.prices.cost(
             answer.model, self._name, answer.prompt_tokens, answer.completion_tokens
         )
         calls.charge(Used(dollars=cost or 0.0))
-        answer = replace(answer, cost=cost)
+        answer = replace(answer, attempts=sent, cost=cost)
         calls.keep(call, asdict(answer))
         return answer
 

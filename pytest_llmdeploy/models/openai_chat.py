@@ -138,6 +138,9 @@ class OpenAIEndpoint:
                     final.attempts = attempt
                     raise final from error
                 await asyncio.sleep(wait)
+            except NotMeasuredError as error:
+                error.attempts = attempt
+                raise
         raise AssertionError("the last attempt returns or raises")
 
     async def post(self, route: str, body: Mapping[str, Any], timeout: float) -> Any:

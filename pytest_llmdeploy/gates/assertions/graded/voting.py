@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmdeploy.errors import NotMeasuredError
+from pytest_llmdeploy.errors import BudgetSpentError, NotMeasuredError
 from pytest_llmdeploy.gates.assertions.graded.prompts import Prompt
 from pytest_llmdeploy.gates.assertions.graded.replies import Reply, UnusableReply
 from pytest_llmdeploy.gates.assertions.spec import AssertionContext, Finding, Grading, NotEvaluable
@@ -61,7 +61,7 @@ def poll(context: AssertionContext, prompt: Prompt, cast: Callable[[Ballot], Vot
     """Return what the majority says, with every vote as evidence; the score is the votes' mean.
 
     Votes that fail are missing: where the others could still lose against them, raises
-    NotEvaluable with the first failure.
+    NotEvaluable with the first failure, or BudgetSpentError where that was the reason.
     """
     grading = judge_of(context)
     votes: list[Vote] = []
@@ -84,6 +84,8 @@ def poll(context: AssertionContext, prompt: Prompt, cast: Callable[[Ballot], Vot
     passes = sum(vote.passed for vote in votes)
     fails = len(votes) - passes
     if 2 * max(passes, fails) <= grading.votes:
+        if isinstance(failure, BudgetSpentError):
+            raise failure  # nobody failed: the case was not asked to its end
         which = f"{grading.votes - len(votes)} of {grading.votes} votes failed: "
         kind = UnusableReply if isinstance(failure, UnusableReply) else NotEvaluable
         raise kind((which if grading.votes > 1 else "") + str(failure))
