@@ -29,6 +29,13 @@ gates:
 """
 
 
+NO_CLIENT = """
+import sys
+
+def pytest_unconfigure():
+    loaded = {"openai", "aiohttp"} & set(sys.modules)
+    assert not loaded, f"{loaded} take longer to import than a replay takes"
+"""
 COMMAND = "import sys; from pytest_llmdeploy.commands import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -51,6 +58,7 @@ def test_record_replay_and_judge_again(project: Project) -> None:
     assert recorded.counts() == {"passed": 2, "missed": 1}
     nobody = CONFIG.replace("{url}", f"http://127.0.0.1:{free_port()}")
     project.config(nobody)
+    project.write("conftest.py", NO_CLIENT)
     replayed = project.run("-m", "gates", "--llmdeploy-replay", "strict")
     assert replayed.counts() == {"passed": 2, "missed": 1}
     assert replayed.verdicts() == recorded.verdicts()
