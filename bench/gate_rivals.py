@@ -180,6 +180,7 @@ def main() -> None:
                 with mock_model(size.seconds) as url, tempfile.TemporaryDirectory() as folder:
                     timing = row(size, url, Path(folder))
                     done[name].append((timing, seen(url)))
+                    print(f"{name}: {timing.wall:.1f} s", file=sys.stderr, flush=True)
     printed: list[list[object]] = []
     best = statistics.median(timing.wall for timing, _ in done["pytest -m gates"])
     for name, measured in done.items():
