@@ -109,10 +109,16 @@ def _recorded(path: Path) -> dict[str, dict[str, Result | None]]:
                 file, separator, name = suite.rpartition("::")
                 if not separator or not file or " at " in name:
                     continue  # of a release's or a test's own
-                found.setdefault(name, {})[case_id] = None if result is None else json.loads(result)
-    except (sqlite3.Error, ValueError) as error:
+                found.setdefault(name, {})[case_id] = None if result is None else _needed(result)
+    except (sqlite3.Error, ValueError, KeyError) as error:
         raise NotMeasuredError(f"the record {path} cannot be read: {error}") from error
     return found
+
+
+def _needed(text: str) -> Result:
+    """Return what is compared of a result; the whole only where it is counted as it was."""
+    result: Result = json.loads(text)
+    return result if result.get(NOT_ASKED) else {"verdict": result["verdict"]}
 
 
 def _verdicts(path: Path) -> dict[str, str]:

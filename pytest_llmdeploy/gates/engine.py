@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.errors import BudgetSpentError, NotMeasuredError
+from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.answers import AnswerStore
 from pytest_llmdeploy.gates.asking import Asking, Party
 from pytest_llmdeploy.gates.assertions import Grading
@@ -34,11 +34,12 @@ from pytest_llmdeploy.gates.recording import (
     RecordedEmbedder,
     RecordedModel,
 )
+from pytest_llmdeploy.gates.samples import all_samples, canned_answer, spent_on
 from pytest_llmdeploy.gates.store import CaseStore, Result
 from pytest_llmdeploy.gates.suite import Sample, Suite, judge_samples, unanswered
 from pytest_llmdeploy.gates.writing import Writer
 from pytest_llmdeploy.liveness import Pulse
-from pytest_llmdeploy.ports import Answer, Message
+from pytest_llmdeploy.ports import Message
 from pytest_llmdeploy.verdicts import Verdict
 
 POLL_INTERVAL = 0.05
@@ -298,14 +299,14 @@ class GateEngine:
         suite = state.suite
         try:
             messages = suite.messages(case)
-            samples = await _all(
+            samples = await all_samples(
                 [
                     self._sample(state, case, messages, n, model=model, grading=grading)
                     for n in range(case.repeats)
                 ]
             )
             judged = judge_samples(case, samples)
-            if judged["verdict"] == Verdict.ERROR and (spent := _spent(samples)):
+            if judged["verdict"] == Verdict.ERROR and (spent := spent_on(samples)):
                 judged[NOT_ASKED] = spent
             judged["hash"] = case_hash(case)
             judged["messages"] = [dict(message) for message in messages]
@@ -341,7 +342,7 @@ class GateEngine:
         if case.problem is not None:
             return unanswered(case.problem)
         if case.canned is not None:
-            return await suite.sample(case, messages, _canned(case.canned), grading)
+            return await suite.sample(case, messages, canned_answer(case.canned), grading)
 
         def go() -> None:
             if state.settled and case.id not in state.begun:
@@ -372,30 +373,6 @@ class _NotSentError(NotMeasuredError):
     """The suite was given up before this request's turn."""
 
     unsent = True
-
-
-async def _all(samples: Sequence[Coroutine[Any, Any, Sample]]) -> list[Sample]:
-    """Return all samples; where one raises, the others are given up first."""
-    if len(samples) == 1:
-        return [await samples[0]]
-    tasks = [asyncio.ensure_future(sample) for sample in samples]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def _spent(samples: Sequence[Sample]) -> str | None:
-    """Return what the budget left out of a case; None where it left out nothing."""
-    return next(
-        (str(one.score) for one in samples if isinstance(one.score, BudgetSpentError)), None
-    )
-
-
-def _canned(text: str) -> Answer:
-    """Return the answer that a case brings along."""
-    return Answer(text, None, None, None, 0.0, "(the case's own answer)", replayed=True)
 
 
 def _ended(state: SuiteState) -> bool:
