@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         text = path.read_text(encoding="utf-8")
         report = json.loads(text)
         gates = {gate["name"]: gate["verdict"] for gate in report["gates"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BlessError(f"{path} is no report of a run: {error}") from error
     failing = [name for name, verdict in gates.items() if verdict != Verdict.PASS]
     if not gates:

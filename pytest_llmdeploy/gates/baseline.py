@@ -74,7 +74,7 @@ def read_baseline(text: str, name: str) -> Baseline:
             for gate, cases in data["gates"].items()
         }
         return Baseline(name, str(data["run"]), gates)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotMeasuredError(
             f"{name} is no baseline: expected a run's report.json, or what `llmdeploy bless` made"
             f" of one ({type(error).__name__}: {error})"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_llmdeploy.config.sentences import shown
 from pytest_llmdeploy.gates.assertions import AssertionResult, Grading, NotEvaluable
 from pytest_llmdeploy.gates.promptfoo import transforms
 from pytest_llmdeploy.gates.promptfoo.assertions import HANDLERS, given
@@ -64,10 +65,27 @@ def unsupported(row: Row) -> str | None:
     """Return why the row cannot be judged here; None where it can."""
     if row.test.get("assertScoringFunction") is not None:
         return "assertScoringFunction: a scoring function of its own is not run"
+    if problem := _malformed(row):
+        return problem
     for one in _every(row.asserts):
         if reason := reason_for(one):
             return reason
     return transforms.unsupported(row)
+
+
+def _malformed(row: Row) -> str | None:
+    """Return what of the row's assertions nobody can read: it must not be judged without them."""
+    limit = row.threshold
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+        return f"threshold: expected a number, got {shown(limit)}"
+    try:
+        for one in _every([*row.asserts, *(row.test.get("assert") or ())]):
+            if not isinstance(one, Mapping):
+                return f"assert: expected a mapping with a type, got {shown(one)}"
+            _weight(one)
+    except NotEvaluable as error:
+        return str(error)
+    return None
 
 
 class _Asked:
@@ -188,5 +206,7 @@ def _number(value: Any, default: float) -> float:
 def _every(asserts: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for one in asserts:
         yield one
+        if not isinstance(one, Mapping):
+            continue
         if one.get("type") == SET and isinstance(one.get("assert"), list):
             yield from _every(one["assert"])

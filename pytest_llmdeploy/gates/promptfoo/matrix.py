@@ -95,6 +95,7 @@ class _Builder:
         self._allow_code = allow_code
         self._parameters = parameters
         self._count = 0
+        self._looked_at = 0  # also what no prompt is for
         self._number = 0
         data = config.data
         if data.get("redteam") or data.get("plugins") or data.get("strategies"):
@@ -146,6 +147,9 @@ class _Builder:
         for time in range(repeat):
             for place, variables in enumerate(sets):
                 for provider in self.providers:
+                    self._looked_at += 1
+                    if self._looked_at > 10 * MOST_ROWS:
+                        raise _at(test, f"the config combines more than {10 * MOST_ROWS} things")
                     if not _allowed(data.get("providers"), provider, providers_module.matches):
                         continue
                     for number, prompt in enumerate(self.prompts):

@@ -75,6 +75,9 @@ class Files:
         if not has_magic(bare):
             return [self.resolve(bare)]
         self._within(re.split(r"[*?\[]", bare)[0] or ".")
+        if ".." in "".join(re.split(r"[*?\[]", bare, maxsplit=1)[1:]).split("/"):
+            # Else the whole disk can be walked before the first match says where it lies.
+            raise BadPathError(f"the pattern {bare} has '..' after its first '*', '?' or '['")
         found: list[Path] = []
         # Not Path.glob: it takes no absolute pattern.
         for name in glob.iglob(bare, root_dir=self.base, recursive=True):  # noqa: PTH207

@@ -25,6 +25,7 @@ from pytest_llmdeploy.gates.promptfoo.js_values import (
 from pytest_llmdeploy.gates.promptfoo.nunjucks import text_filters
 from pytest_llmdeploy.gates.promptfoo.nunjucks.functions import member, units, whole
 from pytest_llmdeploy.gates.promptfoo.nunjucks.lexer import TemplateError
+from pytest_llmdeploy.gates.promptfoo.nunjucks.limits import MOST_ITEMS
 from pytest_llmdeploy.gates.promptfoo.nunjucks.predicates import TESTS
 
 _FLOAT = re.compile(r"[+-]?(?:Infinity|\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)")
@@ -64,9 +65,17 @@ def _default(value: Any, other: Any = UNDEFINED, boolean: Any = UNDEFINED) -> An
     return other if value is UNDEFINED else value
 
 
+def _few(count: Any) -> int:
+    """Return a number of items to make; raise TemplateError for more than a list may have."""
+    number = int(to_number(count))
+    if number > MOST_ITEMS:
+        raise TemplateError(f"a list has more than {MOST_ITEMS} items")
+    return number
+
+
 def _batch(items: Any, count: Any, fill: Any = UNDEFINED) -> list[Any]:
     items = list(items) if isinstance(items, str) else _listed(items)
-    size = int(to_number(count))
+    size = _few(count)
     rows = [list(items[at : at + size]) for at in range(0, len(items), size)]
     if rows and truthy(fill):
         rows[-1] += [fill] * (size - len(rows[-1]))
@@ -175,7 +184,7 @@ def _select(keep: bool) -> Callable[..., list[Any]]:
 
 
 def _slice(items: Any, slices: Any, fill: Any = UNDEFINED) -> list[Any]:
-    count = int(to_number(slices))
+    count = _few(slices)
     size, extra = divmod(len(_listed(items)), count)
     result, start = [], 0
     for at in range(count):
