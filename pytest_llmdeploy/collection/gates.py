@@ -134,6 +134,9 @@ def measure_case(plan: GatePlan, case: Case) -> Measurement:
             pytest.skip(f"not asked: {left_out}")
         return Measurement(Verdict.INCONCLUSIVE, f"not asked: {left_out}", result)
     verdict = Verdict(result["verdict"])
+    if verdict is Verdict.PASS and case.vacuous and not plan.decides:
+        reason = f"nothing was asserted: the case passes whatever the answer ({case.vacuous})"
+        return Measurement(Verdict.ERROR, reason, result, partial(explain, case, result))
     return Measurement(verdict, result["reason"], result, partial(explain, case, result))
 
 

@@ -68,7 +68,7 @@ def read_baseline(text: str, name: str) -> Baseline:
             return Baseline(name, str(data["run"]["id"]), _of_report(data["items"]))
         gates = {
             gate: {
-                case: OldCase(old["hash"], Verdict(old["verdict"]), tuple(old["answers"]))
+                case: OldCase(old["hash"], Verdict(old["verdict"]), _texts(old["answers"], case))
                 for case, old in cases.items()
             }
             for gate, cases in data["gates"].items()
@@ -79,6 +79,12 @@ def read_baseline(text: str, name: str) -> Baseline:
             f"{name} is no baseline: expected a run's report.json, or what `llmdeploy bless` made"
             f" of one ({type(error).__name__}: {error})"
         ) from error
+
+
+def _texts(answers: object, case: str) -> tuple[str, ...]:
+    if not isinstance(answers, list) or not all(isinstance(one, str) for one in answers):
+        raise ValueError(f"the answers of case '{case}' are no list of texts")
+    return tuple(answers)
 
 
 def _of_report(items: list[Mapping[str, Any]]) -> dict[str, dict[str, OldCase]]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from pytest_llmdeploy.collection.gates import measure_case
 from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
 from pytest_llmdeploy.gates.baseline import read_baseline
+from pytest_llmdeploy.gates.case import Case
+from pytest_llmdeploy.gates.openai_evals.graders import read_grader
 from pytest_llmdeploy.gates.promptfoo import matrix
 from pytest_llmdeploy.gates.promptfoo.grading import unsupported
+from pytest_llmdeploy.verdicts import Verdict
 from tests.unit.gates.promptfoo.configs import HEAD, rows
 
 FINE = "{type: contains, value: a}"
@@ -78,3 +84,50 @@ def test_rows_that_no_prompt_is_for_are_counted_too(
 def test_a_baseline_that_is_nested_without_end_is_none() -> None:
     with pytest.raises(NotMeasuredError, match=r"^b\.json is no baseline: .*RecursionError"):
         read_baseline("[" * 200_000, "b.json")
+
+
+@pytest.mark.parametrize("answers", ["[null]", "[1]", '"text"', "{}"])
+def test_answers_of_a_baseline_are_texts(answers: str) -> None:
+    text = '{"run": 1, "gates": {"g": {"a": {"hash": "h", "verdict": "PASS", "answers": %s}}}}'
+    with pytest.raises(NotMeasuredError, match="the answers of case 'a' are no list of texts"):
+        read_baseline(text % answers, "b.json")
+
+
+@pytest.mark.parametrize(
+    ("operation", "vacuous"),
+    [("eq", True), ("like", True), ("ilike", True), ("ne", False)],
+)
+def test_an_answer_that_is_compared_with_itself_shows_nothing(
+    operation: str, vacuous: bool
+) -> None:
+    text = "{{ sample.output_text }}"
+    raw = {
+        "type": "string_check",
+        "name": "n",
+        "input": text,
+        "reference": text,
+        "operation": operation,
+    }
+    why = "it compares a text with itself" if vacuous else None
+    assert read_grader(raw, 1).passes_anything({}) == why
+
+
+@pytest.mark.parametrize(
+    ("decides", "verdict", "reason"),
+    [
+        (True, Verdict.PASS, "fine"),
+        (
+            False,
+            Verdict.ERROR,
+            "nothing was asserted: the case passes whatever the answer (no assertion)",
+        ),
+    ],
+)
+def test_a_case_that_cannot_fail_passes_only_where_its_gate_tells(
+    decides: bool, verdict: Verdict, reason: str
+) -> None:
+    case = Case("a", {}, None, (), (), 1.0, None, 1, "f:1", vacuous="no assertion")
+    result = {"verdict": "PASS", "reason": "fine", "messages": [], "samples": []}
+    plan: Any = SimpleNamespace(decides=decides, result=lambda _: result)
+    measured = measure_case(plan, case)
+    assert (measured.verdict, measured.reason) == (verdict, reason)
