@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown, suggestion
@@ -14,6 +14,13 @@ from pytest_llmdeploy.gates.wording import quote
 MAX_PRODUCT = 1_000_000
 """Most characters or digits that a multiplication in a template may make."""
 _MARKS = re.compile(r"\{[{%#]")
+_WIDE = re.compile(
+    r"%[^%{}\sA-Za-z]{0,9}(?:\d{7}|\*)"
+    r"""|\{[^{}\s"':]{0,99}:[^{}"']{0,9}(?:\d{7}|\{)"""
+)
+"""A width of seven digits in a format, or one that is told elsewhere."""
+_FILLING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "generate_lorem_ipsum"})
+"""Functions that make a text as long as a number says."""
 _UNDEFINED = re.compile(r"'(.+)' is undefined")
 
 
@@ -85,15 +92,48 @@ def sandbox() -> Any:
         raise MissingExtraError("quality gates", "gates", "jinja2") from error
 
     class Sandbox(ImmutableSandboxedEnvironment):
-        intercepted_binops = frozenset({"*", "**"})
+        intercepted_binops = frozenset({"*", "**", "%"})
 
         def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            if _size(operator, left, right) > MAX_PRODUCT:
+            if operator == "%" and isinstance(left, str):
+                _refuse_wide(operator, left)
+            elif _size(operator, left, right) > MAX_PRODUCT:
                 raise OverflowError(f"the result of {operator} is too large")
             return super().call_binop(context, operator, left, right)
 
+        def call(self, context: Any, function: Any, /, *args: Any, **named: Any) -> Any:
+            if getattr(function, "__name__", "") in _FILLING:
+                _refuse_wide("a call", *args, *named.values())
+            return super().call(context, function, *args, **named)
+
+        def wrap_str_format(self, value: Any) -> Any:
+            wrapped = super().wrap_str_format(value)
+            if wrapped is not None:
+                _refuse_wide("format", value.__self__)
+            return wrapped
+
     # Prompts are plain text: escaping HTML would change the question.
-    return Sandbox(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment = Sandbox(undefined=jinja2.StrictUndefined, autoescape=False)
+    for name in ("batch", "center", "format", "indent", "slice"):
+        environment.filters[name] = _narrow(name, environment.filters[name])
+    return environment
+
+
+def _narrow(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(change)
+    def narrow(*args: Any, **named: Any) -> Any:
+        _refuse_wide(name, *(args[:1] if name == "format" else (*args[1:], *named.values())))
+        return change(*args, **named)
+
+    return narrow
+
+
+def _refuse_wide(what: str, *values: Any) -> None:
+    """Raise OverflowError for numbers, or widths in formats, that could fill the memory."""
+    for value in values:
+        wide = isinstance(value, int) and value > MAX_PRODUCT
+        if wide or (isinstance(value, str) and _WIDE.search(value)):
+            raise OverflowError(f"the result of {what} is too large")
 
 
 def _size(operator: str, left: Any, right: Any) -> float:

@@ -15,6 +15,7 @@ from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.openai_evals.graders import read_grader
 from pytest_llmdeploy.gates.promptfoo import matrix
 from pytest_llmdeploy.gates.promptfoo.grading import unsupported
+from pytest_llmdeploy.gates.templates import TemplateError, render_text
 from pytest_llmdeploy.verdicts import Verdict
 from tests.unit.gates.promptfoo.configs import HEAD, rows
 
@@ -131,3 +132,37 @@ def test_a_case_that_cannot_fail_passes_only_where_its_gate_tells(
     plan: Any = SimpleNamespace(decides=decides, result=lambda _: result)
     measured = measure_case(plan, case)
     assert (measured.verdict, measured.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "'a'|center(1000001)",
+        "'a'|indent(width=1000001)",
+        "[1]|batch(1000001, 1)|list",
+        "[1]|slice(1000001)|list",
+        "'%1000001d'|format(1)",
+        "'%1000001d' % 1",
+        "'{:>1000001}'.format(1)",
+        "'{0: >{1}}'.format(1, 1000001)",
+        "'%*d' % (1000001, 1)",
+        "'a'.ljust(1000001)",
+        "'a'.zfill(1000001)",
+        "lipsum(n=1000001)",
+    ],
+)
+def test_a_template_of_a_case_makes_no_text_that_fills_the_memory(expression: str) -> None:
+    with pytest.raises(TemplateError, match=r"OverflowError: the result of .* is too large$"):
+        render_text(f"{{{{ {expression} }}}}", {})
+
+
+def test_large_numbers_and_texts_are_formatted_as_ever() -> None:
+    text = (
+        "{{ 'a'|center(3) }}{{ '%2d' % 5000000 }}{{ 'b'.ljust(2) }}{{ '{:,}'.format(5000000) }}"
+        "{{ '%d'|format(5000000) }}{{ t.strip() }}{{ t|indent }}{{ '%5.1f%%' % 99.5 }}"
+        """{{ '{{"q": {}}} tel:1234567'.format(1) }}"""
+    )
+    told = "tel:1234567"
+    assert render_text(text, {"t": told}) == (
+        f" a 5000000b 5,000,0005000000{told}{told} 99.5%" + '{"q": 1} tel:1234567'
+    )
