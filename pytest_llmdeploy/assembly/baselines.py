@@ -42,9 +42,7 @@ def _from_git(ref: str, root: Path) -> str:
     """Return the blessed file of a commit; nothing else of the repository is read."""
     command = ["git", "-C", str(root), "show", "--end-of-options", f"{ref}:./{BLESSED}"]
     try:
-        shown = subprocess.run(
-            command, capture_output=True, timeout=_GIT_TIMEOUT, check=False
-        )
+        shown = subprocess.run(command, capture_output=True, timeout=_GIT_TIMEOUT, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise NotMeasuredError(f"--llmdeploy-baseline: git cannot be asked: {error}") from error
     if shown.returncode:

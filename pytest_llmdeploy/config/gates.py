@@ -160,6 +160,8 @@ class SuiteConfig(Section):
     """Most requests in flight at once, over all test processes; halved when the service refuses."""
     retries: int = Field(default=3, ge=0, le=20)
     """Further attempts after 5xx and broken connections."""
+    throttled_timeout: Seconds = 300.0
+    """Seconds for which a request is asked again while the service refuses it with 429."""
     timeout: Seconds | None = None
     """Seconds until one request is given up; default: service.timeout."""
     allow_code: bool = False

@@ -204,15 +204,15 @@ class GateEngine:
     async def _drive(self, state: SuiteState) -> None:
         """Claim and ask until no case of the suite is left to claim."""
         suite, asking = state.suite, state.asking
-        share = max(1, math.ceil(suite.concurrency / self._workers))
+        share = self._share(suite)
         calls = self._calls(state)
         model = RecordedModel(
-            suite.clients.model, asking.model.name, calls, self._pacer(asking.model, share)
+            suite.clients.model, asking.model.name, calls, self._pacer(state, asking.model)
         )
         if self._replay is None:
             model.prepare()  # an error of it is one of the run, not of each case
         running: set[asyncio.Task[None]] = set()
-        grading = self._grading(state, calls, share)
+        grading = self._grading(state, calls)
         most = share + math.ceil(share / AHEAD)
         try:
             while True:
@@ -235,9 +235,14 @@ class GateEngine:
             await grading.aclose()
             await model.aclose()
 
-    def _pacer(self, party: Party, share: int) -> Pacer:
-        pacer = self._pacers.setdefault(party.address, Pacer(share))
-        pacer.widen(share)
+    def _share(self, suite: Suite) -> int:
+        """Return how many of a suite's requests this process may have in flight."""
+        return max(1, math.ceil(suite.concurrency / self._workers))
+
+    def _pacer(self, state: SuiteState, party: Party) -> Pacer:
+        share, refused_for = self._share(state.suite), state.suite.throttled_timeout
+        pacer = self._pacers.setdefault(party.address, Pacer(share, refused_for))
+        pacer.widen(share, refused_for)
         return pacer
 
     def _calls(self, state: SuiteState) -> Calls:
@@ -253,7 +258,7 @@ class GateEngine:
         prices = Prices(asking.prices, needed)
         return Calls(self._writer, state.suite.redact, prices, budget, self._replay)
 
-    def _grading(self, state: SuiteState, calls: Calls, share: int) -> LoopGrading:
+    def _grading(self, state: SuiteState, calls: Calls) -> LoopGrading:
         clients, asking = state.suite.clients, state.asking
         unpaid = Calls(self._writer, state.suite.redact, replay=self._replay)
         judge, embedder = clients.judge, clients.embedder
@@ -262,7 +267,7 @@ class GateEngine:
             None
             if judge is None
             else lambda: RecordedModel(
-                judge, asking.judge.name, calls, self._pacer(asking.judge, share)
+                judge, asking.judge.name, calls, self._pacer(state, asking.judge)
             ),
             None
             if embedder is None
@@ -270,7 +275,7 @@ class GateEngine:
                 embedder,
                 asking.embedder.name,
                 unpaid if asking.embedder.free else calls,
-                self._pacer(asking.embedder, share),
+                self._pacer(state, asking.embedder),
             ),
         )
 

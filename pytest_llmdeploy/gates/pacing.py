@@ -12,9 +12,10 @@ from typing import TypeVar
 from pytest_llmdeploy.errors import NotMeasuredError, ThrottledError
 
 T = TypeVar("T")
-REFUSED_FOR = 300.0
-"""Seconds from a request's first refusal (429) until it is given up."""
 FIRST_WAIT = 0.5
+AT_ONCE = 0.01
+"""Seconds: an endpoint that asks for less says "at once", and is not asked for ever as fast as it
+can refuse: after some bursts in a row the wait grows to a second."""
 LONGEST_WAIT = 30.0
 """Most seconds between attempts where the endpoint does not say how long to wait."""
 
@@ -24,14 +25,15 @@ class Pacer:
 
     A burst of refusals halves the limit once: only a request that was sent after the last halving
     tells anything new. As many answers as the limit raise it by one, as TCP does it (additive
-    increase, multiplicative decrease).
+    increase, multiplicative decrease). `refused_for` are the seconds from a request's first refusal
+    until it is given up.
     """
 
     def __init__(
         self,
         most: int,
+        refused_for: float,
         *,
-        refused_for: float = REFUSED_FOR,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._most = most
@@ -51,8 +53,9 @@ class Pacer:
         """Most requests in flight now."""
         return self._limit
 
-    def widen(self, most: int) -> None:
+    def widen(self, most: int, refused_for: float) -> None:
         """Let at least `most` be in flight: another suite asks the same endpoint."""
+        self._refused_for = max(self._refused_for, refused_for)
         if most > self._most:
             self._most = self._limit = most
             self._wake()
@@ -78,8 +81,8 @@ class Pacer:
                 if self._not_before - first_refused > self._refused_for:
                     raise NotMeasuredError(
                         f"{error} (asked {refusals} times; an endpoint that refuses for more than"
-                        f" {self._refused_for:g} s is given up: lower the gate's concurrency, or"
-                        " ask for a higher limit)"
+                        f" {self._refused_for:g} s is given up: lower the gate's concurrency, ask"
+                        " for a higher limit, or raise throttled_timeout)"
                     ) from error
             else:
                 self._took()
@@ -122,6 +125,8 @@ class Pacer:
         if wait is None:
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(self._bursts - 1, 10))
             wait *= random.uniform(0.75, 1.25)  # noqa: S311 - workers should not march in step
+        elif wait < AT_ONCE:
+            wait = min(1.0, AT_ONCE * 2.0 ** min(self._bursts - 1, 10))
         self._not_before = max(self._not_before, self._clock() + wait)
 
     def _took(self) -> None:

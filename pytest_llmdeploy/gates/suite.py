@@ -90,6 +90,8 @@ class Suite:
     """Seconds an attempt; an answer's assertions have as long, not counted what a judge takes."""
     redact: Callable[[Any], Any]
     """Remove secrets from a nested value of builtins."""
+    throttled_timeout: float = 300.0
+    """Seconds for which a request is asked again after a refusal with 429."""
     imported: Imported | None = None
     """Where the suite comes from, when another tool wrote it."""
     judging: Judging = field(default_factory=Judging)
@@ -222,6 +224,7 @@ def build_suite(
         parameters=config.parameters,
         concurrency=config.concurrency,
         timeout=timeout,
+        throttled_timeout=config.throttled_timeout,
         redact=redact,
         imported=parts.imported,
         judging=_judging(config),

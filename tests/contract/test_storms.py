@@ -19,10 +19,8 @@ from typing import Any
 import pytest
 
 from pytest_llmdeploy.config.gates import SuiteConfig
-from pytest_llmdeploy.gates import engine as engine_module
 from pytest_llmdeploy.gates.assertions import AssertionRegistry
 from pytest_llmdeploy.gates.engine import GateEngine
-from pytest_llmdeploy.gates.pacing import Pacer
 from pytest_llmdeploy.gates.store import Result
 from pytest_llmdeploy.gates.suite import Clients, build_suite
 from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
@@ -82,12 +80,15 @@ class Storm:
             yield PAUSE
 
 
-def run(server: RawServer, root: Path, cases: int, concurrency: int) -> dict[str, Result]:
+def run(
+    server: RawServer, root: Path, cases: int, concurrency: int, **keys: Any
+) -> dict[str, Result]:
     """Ask a gate's cases through the real client, pacing and engine."""
     config: dict[str, Any] = {
         "cases": [{"id": f"c{n}", "prompt": f"q{n}"} for n in range(cases)],
         "assert": ["equals: Paris"],
         "concurrency": concurrency,
+        **keys,
     }
     made = build_suite(
         key="k",
@@ -170,19 +171,19 @@ def test_overload_and_refusals_together_lose_nobody(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_refuses_for_ever_is_an_error_that_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(engine_module, "Pacer", lambda most: Pacer(most, refused_for=0.2))
     refusal = "429 Too Many Requests\nretry-after-ms: 90"
     storm = Storm(dict.fromkeys(range(1, 1000), refusal))
     with RawServer(storm) as server:
-        results = run(server, tmp_path, cases=3, concurrency=2)
+        results = run(server, tmp_path, cases=3, concurrency=2, throttled_timeout=0.2)
         url = server.url
     assert {result["verdict"] for result in results.values()} == {"ERROR"}
     assert not storm.answered
     asked = results["c0"]["reason"].partition("(asked ")[2].partition(" ")[0]
     assert results["c0"]["reason"] == (
         f"{url}/v1: HTTP 429: busy (asked {asked} times; an endpoint that refuses for more than"
-        " 0.2 s is given up: lower the gate's concurrency, or ask for a higher limit)"
+        " 0.2 s is given up: lower the gate's concurrency, ask for a higher limit, or raise"
+        " throttled_timeout)"
     )
     assert int(asked) >= 2

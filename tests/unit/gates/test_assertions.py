@@ -303,8 +303,7 @@ UNEVALUABLE: list[tuple[Any, str, str]] = [
     (
         {"is-json": {"$id": "urn:x", "$ref": "urn:y"}},
         "1",
-        "the JSON Schema cannot be followed: <WrappedReferencingError"
-        " Unresolvable(ref='urn:y')>",
+        "the JSON Schema cannot be followed: <WrappedReferencingError Unresolvable(ref='urn:y')>",
     ),
 ]
 

@@ -15,7 +15,7 @@ WAIT = 0.05
 
 
 def test_everyone_waits_for_as_long_as_the_endpoint_says() -> None:
-    pacer, not_before, sent = Pacer(8), [0.0], []
+    pacer, not_before, sent = Pacer(8, 300), [0.0], []
     refusals = [6]
 
     async def attempt(_: int) -> str:
@@ -36,7 +36,7 @@ def test_everyone_waits_for_as_long_as_the_endpoint_says() -> None:
 
 
 def test_a_burst_halves_once_and_answers_widen_again_by_one() -> None:
-    pacer = Pacer(8)
+    pacer = Pacer(8, 300)
     limits: list[int] = []
 
     async def refused_first(refusals: int) -> None:
@@ -59,7 +59,7 @@ def test_a_burst_halves_once_and_answers_widen_again_by_one() -> None:
 
 
 def test_never_more_in_flight_than_the_limit() -> None:
-    pacer, flying, seen = Pacer(3), [0], []
+    pacer, flying, seen = Pacer(3, 300), [0], []
 
     async def attempt(_: int) -> None:
         flying[0] += 1
@@ -76,7 +76,7 @@ def test_never_more_in_flight_than_the_limit() -> None:
 
 def test_who_gives_up_waiting_leaves_the_turn_to_others() -> None:
     async def story() -> int:
-        pacer, free, done = Pacer(1), asyncio.Event(), [0]
+        pacer, free, done = Pacer(1, 300), asyncio.Event(), [0]
 
         async def hold(_: int) -> None:
             await free.wait()
@@ -97,8 +97,8 @@ def test_an_endpoint_that_refuses_for_too_long_is_given_up() -> None:
         raise ThrottledError("URL: HTTP 429: busy", 400.0)
 
     with pytest.raises(NotMeasuredError) as caught:
-        asyncio.run(Pacer(4).send(attempt))
+        asyncio.run(Pacer(4, 300).send(attempt))
     assert str(caught.value) == (
         "URL: HTTP 429: busy (asked 1 times; an endpoint that refuses for more than 300 s is given"
-        " up: lower the gate's concurrency, or ask for a higher limit)"
+        " up: lower the gate's concurrency, ask for a higher limit, or raise throttled_timeout)"
     )

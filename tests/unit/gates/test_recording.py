@@ -55,7 +55,7 @@ def hide(value: Any) -> Any:
 
 def ask(calls: Calls, inner: Fixed, *, model: str = "m", **more: Any) -> Answer:
     asked = {"messages": QUESTION, "parameters": {"temperature": 0}, "timeout": 1.0, **more}
-    return asyncio.run(RecordedModel(lambda: inner, model, calls, Pacer(1)).ask(**asked))
+    return asyncio.run(RecordedModel(lambda: inner, model, calls, Pacer(1, 300)).ask(**asked))
 
 
 def recorded(path: Path, inner: Fixed | None = None, **more: Any) -> AnswerStore:
