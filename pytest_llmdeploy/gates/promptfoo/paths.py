@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import glob
+import math
+import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ from pytest_llmdeploy.gates.promptfoo.js_values import parse_json
 
 MAX_FILES = 10_000
 """Most files that one pattern may match."""
+MAX_SEEN = 200_000
+"""Most files and folders that are looked at for one pattern."""
 MAX_BYTES = 16 << 20
 """Largest file that is read."""
 _MAGIC = re.compile(r"[*?]|\[.*\]|[!+@]\(")
+_TOKENS = re.compile(r"\[[^\]/]+\]|.")
 _CODE = re.compile(r"\.[cm]?[jt]s$")
 
 
@@ -79,8 +84,7 @@ class Files:
             # Else the whole disk can be walked before the first match says where it lies.
             raise BadPathError(f"the pattern {bare} has '..' after its first '*', '?' or '['")
         found: list[Path] = []
-        # Not Path.glob: it takes no absolute pattern.
-        for name in glob.iglob(bare, root_dir=self.base, recursive=True):  # noqa: PTH207
+        for name in self._walked(bare):
             path = self._within(name)
             if path.is_file():
                 found.append(path)
@@ -89,6 +93,32 @@ class Files:
         if not found:
             raise BadPathError(f"the pattern {bare} matches no file")
         return sorted(found)
+
+    def _walked(self, pattern: str) -> Iterator[str]:
+        """Yield the names that match, without following links to folders: one may lead anywhere.
+
+        Raises BadPathError where there is too much to look through.
+        """
+        parts = pattern.split("/")
+        fixed = next(number for number, part in enumerate(parts) if has_magic(part))
+        top = "/".join(parts[:fixed]) or ("/" if pattern.startswith("/") else "")
+        deepest = math.inf if "**" in parts else len(parts) - fixed - 1
+        wanted = re.compile(_as_regex(parts[fixed:]))
+        seen = 0
+        for folder, folders, files in os.walk(self.base / top):
+            inner = Path(folder).relative_to(self.base / top)
+            hidden = [name for name in folders if name.startswith(".")]
+            at_the_end = len(inner.parts) >= deepest
+            folders[:] = [] if at_the_end else sorted(set(folders) - set(hidden))
+            seen += len(files) + len(folders)
+            if seen > MAX_SEEN:
+                raise BadPathError(
+                    f"the pattern {pattern} has more than {MAX_SEEN} files to look at"
+                )
+            for name in files:
+                below = (inner / name).as_posix()
+                if wanted.fullmatch(below) and (name[0] != "." or parts[-1].startswith(".")):
+                    yield f"{top}/{below}" if top else below
 
     def relative(self, path: Path) -> str:
         """Return how labels name the file: relative to the config where it lies below it."""
@@ -105,6 +135,25 @@ class Files:
                 "llmdeploy.yaml or of the config are read"
             )
         return path
+
+
+def _as_regex(parts: Sequence[str]) -> str:
+    """Return the parts of a pattern as a regular expression of paths with slashes."""
+    kinds = {"*": "[^/]*", "?": "[^/]"}
+    pieces = []
+    for part in parts:
+        if part == "**":
+            pieces.append("(?:[^/]+/)*")
+            continue
+        for token in _TOKENS.findall(part):
+            if len(token) > 1:
+                inside = re.escape(token[1:-1]).replace(r"\-", "-")
+                inside = "^/" + inside[1:] if inside.startswith("!") else inside
+                pieces.append(f"[{inside}]")
+            else:
+                pieces.append(kinds.get(token) or re.escape(token))
+        pieces.append("/")
+    return "".join(pieces).removesuffix("/")
 
 
 def resolve(name: str, base: Path, root: Path) -> Path:

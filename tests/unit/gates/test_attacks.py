@@ -15,6 +15,7 @@ from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.openai_evals.graders import read_grader
 from pytest_llmdeploy.gates.promptfoo import matrix
 from pytest_llmdeploy.gates.promptfoo.grading import unsupported
+from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, Files
 from pytest_llmdeploy.gates.templates import TemplateError, render_text
 from pytest_llmdeploy.verdicts import Verdict
 from tests.unit.gates.promptfoo.configs import HEAD, rows
@@ -166,3 +167,23 @@ def test_large_numbers_and_texts_are_formatted_as_ever() -> None:
     assert render_text(text, {"t": told}) == (
         f" a 5000000b 5,000,0005000000{told}{told} 99.5%" + '{"q": 1} tel:1234567'
     )
+
+
+def test_a_pattern_follows_no_link_out_of_the_project(tmp_path: Path) -> None:
+    inside = tmp_path / "suite"
+    (inside / "deep" / "er").mkdir(parents=True)
+    for name in ("a.yaml", "deep/b.yaml", "deep/er/c.yaml", "deep/er/d.txt", ".hidden.yaml"):
+        (inside / name).write_text("x")
+    (inside / "away").symlink_to("/")
+    files = Files(inside, inside)
+
+    def matched(pattern: str) -> list[str]:
+        return [str(path.relative_to(inside)) for path in files.matches(pattern)]
+
+    assert matched("file://**/*.yaml") == ["a.yaml", "deep/b.yaml", "deep/er/c.yaml"]
+    assert matched("*.yaml") == ["a.yaml"]
+    assert matched("deep/*.yaml") == ["deep/b.yaml"]
+    assert matched("./deep/**/[a-c].yam?") == ["deep/b.yaml", "deep/er/c.yaml"]
+    assert matched("deep/**/[!c].*") == ["deep/b.yaml", "deep/er/d.txt"]
+    with pytest.raises(BadPathError, match="lies outside the project"):
+        files.matches("away/**/x.yaml")
