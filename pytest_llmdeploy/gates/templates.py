@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from functools import cache, lru_cache, wraps
 from typing import Any
 
@@ -19,8 +20,10 @@ _WIDE = re.compile(
     r"""|\{[^{}\s"':]{0,99}:[^{}"']{0,9}(?:\d{7}|\{)"""
 )
 """A width of seven digits in a format, or one that is told elsewhere."""
-_FILLING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs", "generate_lorem_ipsum"})
+_FILLING = frozenset({"ljust", "rjust", "center", "zfill", "expandtabs"})
 """Functions that make a text as long as a number says."""
+_COUNTED: ContextVar[int] = ContextVar("counted", default=0)
+"""Numbers that the ranges of the template that is rendered have given so far."""
 _UNDEFINED = re.compile(r"'(.+)' is undefined")
 
 
@@ -44,6 +47,7 @@ def render_text(text: str, variables: Mapping[str, Any]) -> str:
     """
     if not is_template(text):
         return text.removesuffix("\n")
+    _COUNTED.set(0)
     try:
         return _compiled(text)(variables)
     except (MissingExtraError, TemplateError):
@@ -116,7 +120,21 @@ def sandbox() -> Any:
     environment = Sandbox(undefined=jinja2.StrictUndefined, autoescape=False)
     for name in ("batch", "center", "format", "indent", "slice"):
         environment.filters[name] = _narrow(name, environment.filters[name])
+    environment.globals["range"] = _counted_range
+    del environment.globals["lipsum"]
     return environment
+
+
+def _counted_range(*bounds: int) -> range:
+    """Return a range; raise OverflowError where those of a template give too many numbers.
+
+    A loop within a loop makes its range anew each time.
+    """
+    numbers = range(*bounds)
+    _COUNTED.set(_COUNTED.get() + len(numbers))
+    if _COUNTED.get() > MAX_PRODUCT:
+        raise OverflowError(f"its ranges have more than {MAX_PRODUCT} numbers")
+    return numbers
 
 
 def _narrow(name: str, change: Callable[..., Any]) -> Callable[..., Any]:

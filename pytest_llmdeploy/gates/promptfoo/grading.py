@@ -20,6 +20,11 @@ from pytest_llmdeploy.gates.scoring import SampleScore
 from pytest_llmdeploy.ports import Answer, Message
 
 SET = "assert-set"
+_NONE_OF_NOTHING = frozenset(
+    {"contains-all", "icontains-all", "not-contains-any", "not-icontains-any"}
+)
+_AT_LEAST = frozenset({"rouge-n", "bleu", "gleu", "perplexity-score", "tool-call-f1", "similar"})
+_AT_MOST = frozenset({"levenshtein", "latency", "cost", "perplexity"})
 
 
 def evaluate_row(
@@ -58,7 +63,21 @@ def vacuity(row: Row) -> str | None:
     rest = [one for one in row.asserts if one not in open_sets and _weight(one) != 0]
     if not rest:
         return "the threshold of every assert-set is 0"
+    if all(_holds_anyway(one) for one in rest):
+        return "no assertion depends on the answer"
     return None
+
+
+def _holds_anyway(one: Mapping[str, Any]) -> bool:
+    """Say whether an assertion passes whatever the answer: nothing to find, a limit of nothing."""
+    kind, limit = str(one.get("type")), one.get("threshold")
+    if kind in _NONE_OF_NOTHING:
+        return one.get("value") == []
+    if isinstance(limit, bool) or not isinstance(limit, int | float):
+        return False
+    if kind in _AT_LEAST:
+        return limit <= 0
+    return kind in _AT_MOST and limit == math.inf
 
 
 def unsupported(row: Row) -> str | None:

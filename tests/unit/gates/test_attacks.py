@@ -14,7 +14,7 @@ from pytest_llmdeploy.gates.baseline import read_baseline
 from pytest_llmdeploy.gates.case import Case
 from pytest_llmdeploy.gates.openai_evals.graders import read_grader
 from pytest_llmdeploy.gates.promptfoo import matrix
-from pytest_llmdeploy.gates.promptfoo.grading import unsupported
+from pytest_llmdeploy.gates.promptfoo.grading import unsupported, vacuity
 from pytest_llmdeploy.gates.promptfoo.paths import BadPathError, Files
 from pytest_llmdeploy.gates.templates import TemplateError, render_text
 from pytest_llmdeploy.verdicts import Verdict
@@ -149,7 +149,6 @@ def test_a_case_that_cannot_fail_passes_only_where_its_gate_tells(
         "'%*d' % (1000001, 1)",
         "'a'.ljust(1000001)",
         "'a'.zfill(1000001)",
-        "lipsum(n=1000001)",
     ],
 )
 def test_a_template_of_a_case_makes_no_text_that_fills_the_memory(expression: str) -> None:
@@ -187,3 +186,39 @@ def test_a_pattern_follows_no_link_out_of_the_project(tmp_path: Path) -> None:
     assert matched("deep/**/[!c].*") == ["deep/b.yaml", "deep/er/d.txt"]
     with pytest.raises(BadPathError, match="lies outside the project"):
         files.matches("away/**/x.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ range(2000000) | length }}",
+        "{{ lipsum() }}",
+    ],
+)
+def test_loops_of_a_template_come_to_an_end(text: str) -> None:
+    with pytest.raises(TemplateError):
+        render_text(text, {})
+
+
+def test_ranges_of_another_template_do_not_count() -> None:
+    for _ in range(3):
+        assert render_text("{{ range(900000) | length }}", {}) == "900000"
+
+
+@pytest.mark.parametrize(
+    "assertion",
+    [
+        "{type: contains-all, value: []}",
+        "{type: not-icontains-any, value: []}",
+        "{type: rouge-n, value: x, threshold: 0}",
+        "{type: levenshtein, value: x, threshold: .inf}",
+    ],
+)
+def test_an_assertion_that_nothing_fails_is_vacuous(tmp_path: Path, assertion: str) -> None:
+    def vacuous(assertions: str) -> str | None:
+        (planned,) = rows(tmp_path, HEAD + f"tests: [{{vars: {{x: a}}, assert: [{assertions}]}}]\n")
+        return vacuity(planned.row)
+
+    assert vacuous(assertion) == "no assertion depends on the answer"
+    assert vacuous(assertion + ", {type: equals, value: x}") is None
