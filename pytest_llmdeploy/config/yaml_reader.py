@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml import events as yaml_events
@@ -29,7 +29,7 @@ MAX_DEPTH = 100
 MAX_EXPANDED = 100_000
 """How many values the aliases of one file may stand for in all."""
 
-_TAG = "tag:yaml.org,2002:"
+TAG = "tag:yaml.org,2002:"
 # The core schema of YAML 1.2: no "yes", no octal 012, no dates.
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -59,8 +59,11 @@ def read_yaml(path: Path, max_bytes: int) -> Document:
 
     Keys must be strings, keys may not repeat, and no tag makes anything but plain data.
     """
-    text = read_text(path, max_bytes)
-    composer = _Composer(display_path(path), text)
+    return composed(Composer(display_path(path), read_text(path, max_bytes)))
+
+
+def composed(composer: Composer) -> Document:
+    """Return the composer's only document; raise ConfigError with every problem's line."""
     try:
         document = composer.document()
     except MarkedYAMLError as exc:
@@ -69,14 +72,14 @@ def read_yaml(path: Path, max_bytes: int) -> Document:
     except (YAMLError, ValueError, OverflowError):
         # An escape such as \U00110000 stands for no character.
         composer.report((), composer.line, "the YAML holds a character that does not exist")
-    except _StopReadingError:
+    except StopReadingError:
         pass
     if composer.problems:
         raise ConfigError(composer.problems) from None
     return document
 
 
-class _StopReadingError(Exception):
+class StopReadingError(Exception):
     """Going on makes no sense: the problem is reported already."""
 
 
@@ -87,44 +90,57 @@ class _Anchor:
     path: KeyPath
 
 
-class _Composer:
+class Composer:
+    """Makes plain data of a text's events; other dialects differ in keys, scalars and tags."""
+
+    MAPPING_TAGS: ClassVar[tuple[str, ...]] = ("map",)
+
     def __init__(self, file: str, text: str) -> None:
         self.problems: list[Problem] = []
         self.line = 0
         self._file = file
         self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
-        self._lines: dict[KeyPath, int] = {}
+        self.lines: dict[KeyPath, int] = {}
         self._anchors: dict[str, _Anchor | None] = {}
         self._values = 0
         self._expanded = 0
 
     def report(self, path: KeyPath, line: int, message: str) -> None:
+        """Note a problem."""
         self.problems.append(Problem(self._file, line, dotted(path), message))
 
-    def document(self) -> Document:
-        self._next()  # the stream's start
-        if isinstance(self._next(), yaml_events.StreamEndEvent):
-            self.report((), 0, "the file is empty")
-            raise _StopReadingError
-        data = self._value(self._next(), (), 0)
-        self._next()  # the document's end
-        if not isinstance(self._next(), yaml_events.StreamEndEvent):
-            self.report((), self.line, "a second document starts here: the file may hold only one")
-        return Document(data, self._lines)
+    def empty(self) -> Any:
+        """Return what a file without a document holds, or raise StopReadingError."""
+        self.report((), 0, "the file is empty")
+        raise StopReadingError
 
-    def _next(self) -> Any:
+    def document(self) -> Document:
+        """Return the document; raise StopReadingError where going on makes no sense."""
+        self.next()  # the stream's start
+        if isinstance(self.next(), yaml_events.StreamEndEvent):
+            return Document(self.empty(), {(): 1})
+        data = self.value(self.next(), (), 0)
+        self.next()  # the document's end
+        if not isinstance(self.next(), yaml_events.StreamEndEvent):
+            self.report((), self.line, "a second document starts here: the file may hold only one")
+        return Document(data, self.lines)
+
+    def next(self) -> Any:
+        """Return the next event, and note its line."""
         event = next(self._events)
         self.line = event.start_mark.line + 1
         return event
 
-    def _stop(self, path: KeyPath, message: str) -> _StopReadingError:
+    def stop(self, path: KeyPath, message: str) -> StopReadingError:
+        """Note a problem after which nothing is read, and return what to raise."""
         self.report(path, self.line, message)
-        return _StopReadingError()
+        return StopReadingError()
 
-    def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
+    def value(self, event: Any, path: KeyPath, depth: int) -> Any:
+        """Return the value that begins with the event."""
         if depth > MAX_DEPTH:
-            raise self._stop((), f"nested deeper than {MAX_DEPTH} levels")
-        self._lines.setdefault(path, self.line)
+            raise self.stop((), f"nested deeper than {MAX_DEPTH} levels")
+        self.lines.setdefault(path, self.line)
         if isinstance(event, yaml_events.AliasEvent):
             return self._alias(event.anchor, path)
         self._values += 1
@@ -132,24 +148,25 @@ class _Composer:
         if event.anchor is not None:
             self._anchors[event.anchor] = None  # open: an alias to it from inside is a loop
         if isinstance(event, yaml_events.MappingStartEvent):
-            self._check_collection_tag(event, "map", path)
-            value: Any = self._mapping(path, depth)
+            self._check_collection_tag(event, self.MAPPING_TAGS, path)
+            value: Any = self.mapping(path, depth)
         elif isinstance(event, yaml_events.SequenceStartEvent):
-            self._check_collection_tag(event, "seq", path)
+            self._check_collection_tag(event, ("seq",), path)
             value = self._sequence(path, depth)
         else:
-            value = self._scalar(event, path)
+            value = self.scalar(event, path)
         if event.anchor is not None:
             self._anchors[event.anchor] = _Anchor(value, self._values - before + 1, path)
         return value
 
-    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+    def mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+        """Return the mapping whose start was read."""
         result: dict[str, Any] = {}
-        while not isinstance(event := self._next(), yaml_events.MappingEndEvent):
+        while not isinstance(event := self.next(), yaml_events.MappingEndEvent):
             line = self.line
             is_text = isinstance(event, yaml_events.ScalarEvent)
             plain_merge = is_text and event.value == "<<" and not event.style
-            key = self._value(event, path, depth + 1)
+            key = self.value(event, path, depth + 1)
             if plain_merge:
                 self.report(path, line, "merge keys (<<) are not supported: write the keys out")
             elif not isinstance(key, str):
@@ -158,28 +175,28 @@ class _Composer:
                 self.report(path, line, f"a key must be text{hint}")
                 key = repr(key)
             elif key in result:
-                first = f"first given on line {self._lines[*path, key]}"
+                first = f"first given on line {self.lines[*path, key]}"
                 self.report(path, line, f"duplicate key '{shortened(key)}', {first}")
-            self._lines.setdefault((*path, key), line)
-            result[key] = self._value(self._next(), (*path, key), depth + 1)
+            self.lines.setdefault((*path, key), line)
+            result[key] = self.value(self.next(), (*path, key), depth + 1)
         return result
 
     def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
         result: list[Any] = []
-        while not isinstance(event := self._next(), yaml_events.SequenceEndEvent):
-            result.append(self._value(event, (*path, len(result)), depth + 1))
+        while not isinstance(event := self.next(), yaml_events.SequenceEndEvent):
+            result.append(self.value(event, (*path, len(result)), depth + 1))
         return result
 
     def _alias(self, name: str, path: KeyPath) -> Any:
         if name not in self._anchors:
-            raise self._stop(path, f"unknown alias *{shortened(name)}: no such anchor stands above")
+            raise self.stop(path, f"unknown alias *{shortened(name)}: no such anchor stands above")
         anchor = self._anchors[name]
         if anchor is None:
-            raise self._stop(path, f"the alias *{shortened(name)} stands inside its own anchor")
+            raise self.stop(path, f"the alias *{shortened(name)} stands inside its own anchor")
         self._values += anchor.size
         self._expanded += anchor.size
         if self._expanded > MAX_EXPANDED:
-            raise self._stop(path, f"the aliases expand to more than {MAX_EXPANDED} values")
+            raise self.stop(path, f"the aliases expand to more than {MAX_EXPANDED} values")
         self._copy_lines(anchor.value, anchor.path, path)
         return anchor.value
 
@@ -187,18 +204,20 @@ class _Composer:
         keys = value if isinstance(value, dict) else range(len(value) if type(value) is list else 0)
         for key in keys:
             # A key that was itself an anchor has no lines of its own below its path.
-            self._lines[*target, key] = self._lines.get((*source, key), self.line)
+            self.lines[*target, key] = self.lines.get((*source, key), self.line)
             self._copy_lines(value[key], (*source, key), (*target, key))
 
-    def _check_collection_tag(self, event: Any, kind: str, path: KeyPath) -> None:
-        if event.tag not in {None, "!", _TAG + kind}:
-            self._unknown_tag(event.tag, path)
+    def _check_collection_tag(self, event: Any, kinds: Sequence[str], path: KeyPath) -> None:
+        if event.tag is not None and str(event.tag) not in {"!", *(TAG + kind for kind in kinds)}:
+            self.unknown_tag(str(event.tag), path)
 
-    def _unknown_tag(self, tag: str, path: KeyPath) -> None:
-        shown = shortened(f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag)
+    def unknown_tag(self, tag: str, path: KeyPath) -> None:
+        """Note a tag that would make anything but plain data."""
+        shown = shortened(f"!!{tag.removeprefix(TAG)}" if tag.startswith(TAG) else tag)
         self.report(path, self.line, f"unknown tag {shown}: only plain data can stand here")
 
-    def _scalar(self, event: Any, path: KeyPath) -> Any:
+    def scalar(self, event: Any, path: KeyPath) -> Any:
+        """Return the value of a scalar."""
         text: str = event.value
         if re.search("[\x00\ud800-\udfff]", text):
             # JSON, which is YAML too, escapes a character in two halves.
@@ -209,15 +228,15 @@ class _Composer:
         tag = str(event.tag) if event.tag else None
         if tag is None:
             return text if event.style else self._plain(text, path)
-        if tag in {"!", _TAG + "str"}:
+        if tag in {"!", TAG + "str"}:
             return text
-        kind = _KINDS.get(tag.removeprefix(_TAG)) if tag.startswith(_TAG) else None
+        kind = _KINDS.get(tag.removeprefix(TAG)) if tag.startswith(TAG) else None
         if kind is None:
-            self._unknown_tag(tag, path)
+            self.unknown_tag(tag, path)
             return text
         value = self._plain(text, path)
         if type(value) is not kind:
-            fits = f"does not fit its tag !!{tag.removeprefix(_TAG)}"
+            fits = f"does not fit its tag !!{tag.removeprefix(TAG)}"
             self.report(path, self.line, f"'{shortened(text)}' {fits}")
         return value
 

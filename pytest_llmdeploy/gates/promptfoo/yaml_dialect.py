@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml import events as yaml_events
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from pytest_llmdeploy.config.text import display_path, read_text, shortened
-from pytest_llmdeploy.config.yaml_reader import Document, KeyPath, dotted
-from pytest_llmdeploy.config.yaml_sentences import syntax_problem
-from pytest_llmdeploy.errors import ConfigError, Problem
+from pytest_llmdeploy.config.yaml_reader import TAG, Composer, Document, KeyPath, composed
+from pytest_llmdeploy.errors import ConfigError
 from pytest_llmdeploy.gates.promptfoo.js_values import (
     UNDEFINED,
     ordered,
@@ -27,11 +22,7 @@ from pytest_llmdeploy.gates.promptfoo.js_values import (
 
 MAX_BYTES = 8 << 20
 """Largest file: YAML is slow to read, long lists belong in JSON Lines or CSV."""
-MAX_DEPTH = 100
-MAX_EXPANDED = 100_000
-"""How many values the aliases of one file may stand for in all."""
 
-_TAG = "tag:yaml.org,2002:"
 _WORDS = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -71,19 +62,7 @@ def read_yaml_file(path: Path) -> Document:
 
 def parse_yaml(text: str, file: str) -> Document:
     """Return the only document of a text; `file` is its name in messages. Raises ConfigError."""
-    composer = _Composer(file, text)
-    try:
-        document = composer.document()
-    except MarkedYAMLError as error:
-        line, message = syntax_problem(error)
-        composer.report((), line, message)
-    except (YAMLError, ValueError, OverflowError):
-        composer.report((), composer.line, "the YAML holds a character that does not exist")
-    except _StopReadingError:
-        pass
-    if composer.problems:
-        raise ConfigError(composer.problems) from None
-    return document
+    return composed(_Composer(file, text))
 
 
 def plain_scalar(text: str) -> Any:
@@ -120,93 +99,33 @@ def _date(text: str) -> date | None:
     return None
 
 
-class _StopReadingError(Exception):
-    """Going on makes no sense: the problem is reported already."""
+class _Composer(Composer):
+    MAPPING_TAGS = ("map", "set", "omap")
 
+    def empty(self) -> Any:
+        return UNDEFINED
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
-    value: Any
-    size: int
-    path: KeyPath
-
-
-class _Composer:
-    def __init__(self, file: str, text: str) -> None:
-        self.problems: list[Problem] = []
-        self.line = 0
-        self._file = file
-        self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
-        self._lines: dict[KeyPath, int] = {}
-        self._anchors: dict[str, _Anchor | None] = {}
-        self._values = 0
-        self._expanded = 0
-
-    def report(self, path: KeyPath, line: int, message: str) -> None:
-        self.problems.append(Problem(self._file, line, dotted(path), message))
-
-    def document(self) -> Document:
-        self._next()  # the stream's start
-        if isinstance(self._next(), yaml_events.StreamEndEvent):
-            return Document(UNDEFINED, {(): 1})
-        data = self._value(self._next(), (), 0)
-        self._next()  # the document's end
-        if not isinstance(self._next(), yaml_events.StreamEndEvent):
-            self.report((), self.line, "a second document starts here: the file may hold only one")
-        return Document(data, self._lines)
-
-    def _next(self) -> Any:
-        event = next(self._events)
-        self.line = event.start_mark.line + 1
-        return event
-
-    def _stop(self, path: KeyPath, message: str) -> _StopReadingError:
-        self.report(path, self.line, message)
-        return _StopReadingError()
-
-    def _value(self, event: Any, path: KeyPath, depth: int) -> Any:
-        if depth > MAX_DEPTH:
-            raise self._stop((), f"nested deeper than {MAX_DEPTH} levels")
-        self._lines.setdefault(path, self.line)
-        if isinstance(event, yaml_events.AliasEvent):
-            return self._alias(event.anchor, path)
-        self._values += 1
-        before = self._values
-        if event.anchor is not None:
-            self._anchors[event.anchor] = None  # open: an alias to it from inside is a loop
-        if isinstance(event, yaml_events.MappingStartEvent):
-            self._check_tag(event, ("map", "set", "omap"), path)
-            value: Any = self._mapping(path, depth)
-        elif isinstance(event, yaml_events.SequenceStartEvent):
-            self._check_tag(event, ("seq",), path)
-            value = self._sequence(path, depth)
-        else:
-            value = self._scalar(event, path)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = _Anchor(value, self._values - before + 1, path)
-        return value
-
-    def _mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
+    def mapping(self, path: KeyPath, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         merged: set[str] = set()
-        while not isinstance(event := self._next(), yaml_events.MappingEndEvent):
+        while not isinstance(event := self.next(), yaml_events.MappingEndEvent):
             line = self.line
             is_text = isinstance(event, yaml_events.ScalarEvent)
             if is_text and event.value == "<<" and not event.style:
-                value = self._value(self._next(), (*path, "<<"), depth + 1)
+                value = self.value(self.next(), (*path, "<<"), depth + 1)
                 merged |= self._merge(found, value, path)
                 continue
-            name = self._value(event, (*path, "(key)"), depth + 1)
-            self._lines.pop((*path, "(key)"), None)
+            name = self.value(event, (*path, "(key)"), depth + 1)
+            self.lines.pop((*path, "(key)"), None)
             if isinstance(name, dict | list):
-                raise self._stop(path, "a key must be one word or text, not a list or a mapping")
+                raise self.stop(path, "a key must be one word or text, not a list or a mapping")
             key = event.value if isinstance(name, date) else to_text(name)
             if key in found and key not in merged:
-                first = f"first given on line {self._lines[*path, key]}"
+                first = f"first given on line {self.lines[*path, key]}"
                 self.report(path, line, f"duplicate key '{shortened(key)}', {first}")
-            self._lines[*path, key] = line
+            self.lines[*path, key] = line
             merged.discard(key)
-            found[key] = self._value(self._next(), (*path, key), depth + 1)
+            found[key] = self.value(self.next(), (*path, key), depth + 1)
         return ordered(found.items())
 
     def _merge(self, found: dict[str, Any], value: Any, path: KeyPath) -> set[str]:
@@ -214,41 +133,15 @@ class _Composer:
         new: set[str] = set()
         for source in value if isinstance(value, list) else [value]:
             if not isinstance(source, dict):
-                raise self._stop(path, "'<<' takes a mapping, or a list of mappings")
+                raise self.stop(path, "'<<' takes a mapping, or a list of mappings")
             for key, one in source.items():
                 if key not in found:
                     found[key] = one
                     new.add(key)
-                    self._lines.setdefault((*path, key), self.line)
+                    self.lines.setdefault((*path, key), self.line)
         return new
 
-    def _sequence(self, path: KeyPath, depth: int) -> list[Any]:
-        result: list[Any] = []
-        while not isinstance(event := self._next(), yaml_events.SequenceEndEvent):
-            result.append(self._value(event, (*path, len(result)), depth + 1))
-        return result
-
-    def _alias(self, name: str, path: KeyPath) -> Any:
-        if name not in self._anchors:
-            raise self._stop(path, f"unknown alias *{shortened(name)}: no such anchor stands above")
-        anchor = self._anchors[name]
-        if anchor is None:
-            raise self._stop(path, f"the alias *{shortened(name)} stands inside its own anchor")
-        self._values += anchor.size
-        self._expanded += anchor.size
-        if self._expanded > MAX_EXPANDED:
-            raise self._stop(path, f"the aliases expand to more than {MAX_EXPANDED} values")
-        return anchor.value
-
-    def _check_tag(self, event: Any, kinds: tuple[str, ...], path: KeyPath) -> None:
-        if event.tag is not None and str(event.tag) not in {"!", *(_TAG + kind for kind in kinds)}:
-            self._unknown_tag(str(event.tag), path)
-
-    def _unknown_tag(self, tag: str, path: KeyPath) -> None:
-        shown = shortened(f"!!{tag.removeprefix(_TAG)}" if tag.startswith(_TAG) else tag)
-        self.report(path, self.line, f"unknown tag {shown}: only plain data can stand here")
-
-    def _scalar(self, event: Any, path: KeyPath) -> Any:
+    def scalar(self, event: Any, path: KeyPath) -> Any:
         text: str = event.value
         if re.search("[\x00\ud800-\udfff]", text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -256,14 +149,14 @@ class _Composer:
         tag = str(event.tag) if event.tag else None
         if tag is None:
             return text if event.style else plain_scalar(text)
-        if tag in {"!", _TAG + "str"}:
+        if tag in {"!", TAG + "str"}:
             return text
-        kinds = _KINDS.get(tag.removeprefix(_TAG)) if tag.startswith(_TAG) else None
+        kinds = _KINDS.get(tag.removeprefix(TAG)) if tag.startswith(TAG) else None
         if kinds is None:
-            self._unknown_tag(tag, path)
+            self.unknown_tag(tag, path)
             return text
         value = plain_scalar(text)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            fits = f"does not fit its tag !!{tag.removeprefix(_TAG)}"
+            fits = f"does not fit its tag !!{tag.removeprefix(TAG)}"
             self.report(path, self.line, f"'{shortened(text)}' {fits}")
         return value
