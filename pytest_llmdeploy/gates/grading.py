@@ -93,6 +93,7 @@ class LoopGrading:
         self._named: str | None = None
         self._lock = threading.Lock()
         self._pending: set[Future[Any]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     @property
@@ -115,13 +116,12 @@ class LoopGrading:
         vote: int = 0,
     ) -> Answer:
         """Return the judge's answer; `parameters` are added to the judge's own."""
-        return self._wait(
-            self._chat(messages, {**self._judging.parameters, **(parameters or {})}, vote)
-        )
+        asked = {**self._judging.parameters, **(parameters or {})}
+        return self._wait(lambda: self._chat(messages, asked, vote))
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """Return a vector for each text."""
-        return self._wait(self._embed(texts))
+        return self._wait(lambda: self._embed(texts))
 
     async def _chat(
         self, messages: Sequence[Message], parameters: Mapping[str, Any], vote: int
@@ -141,13 +141,12 @@ class LoopGrading:
             self._embedder = self._make_embedder()
         return await self._embedder.embed(texts, self._judging.timeout)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return what `work` returns on the loop; each attempt in it has its own deadline."""
         with self._lock:  # between close's look at what is pending and ours at whether it is closed
             if self._closed or self._loop.is_closed():
-                work.close()
                 raise NotMeasuredError("the judge was not asked: the run is over")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(self._on_loop(work), self._loop)
             self._pending.add(future)
         try:
             return future.result()
@@ -156,6 +155,18 @@ class LoopGrading:
         finally:
             with self._lock:
                 self._pending.discard(future)
+
+    async def _on_loop(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Return what `work` returns, known to `aclose` for as long as it is under way."""
+        if self._closed:  # a client that was closed would open connections anew
+            raise NotMeasuredError("the judge was not asked: the run is over")
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await work()
+        finally:
+            self._tasks.discard(task)
 
     async def aclose(self) -> None:
         """Give up what is being asked, and close the clients."""
@@ -166,7 +177,7 @@ class LoopGrading:
             future.cancel()
         # Cancelling reaches a task through the loop; its client must not be closed before.
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for client in (self._judge, self._embedder):
             if client is not None:
                 await client.aclose()

@@ -119,6 +119,7 @@ class OpenAIEndpoint:
         """Close the connections."""
         if self._naming is not None:
             self._naming.cancel()
+            await asyncio.gather(self._naming, return_exceptions=True)
         await self._client.close()
 
     async def again(self, attempt_once: Callable[[int], Awaitable[T]]) -> T:
