@@ -188,7 +188,7 @@ def test_an_unknown_assertion_type_is_an_error_of_the_file(project: Project) -> 
     project.config(SERVICE + GATES)
     done = project.run()
     assert done.code == 2
-    assert "there is no assertion type 'shout', expected one of: " in done.out
+    assert "there is no assertion type 'shout': write 'type: value'" in done.out
     assert "Traceback" not in done.out
 
 
