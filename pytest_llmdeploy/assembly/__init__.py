@@ -6,9 +6,8 @@ Collection and fixtures both build on it, so that they meet the same service, en
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
@@ -16,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmdeploy.assembly.fleets import end_fleets
+from pytest_llmdeploy.assembly.gate_plans import GatePlan
 from pytest_llmdeploy.assembly.recoveries import await_workers, finish_interrupted
 from pytest_llmdeploy.assembly.releases import Releases
 from pytest_llmdeploy.assembly.targets import check_target, digest, load_target, service_at
 from pytest_llmdeploy.checks.exchange import Target
 from pytest_llmdeploy.checks.measure import measure_smoke
 from pytest_llmdeploy.checks.smoke import smoke_checks
-from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.config.load import LoadConfig
 from pytest_llmdeploy.config.loader import LoadedConfig, load_config
 from pytest_llmdeploy.errors import (
@@ -32,22 +31,20 @@ from pytest_llmdeploy.errors import (
     NotMeasuredError,
     PlatformError,
 )
-from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
+from pytest_llmdeploy.models.openai_chat import Endpoint
 from pytest_llmdeploy.platforms.existing import ExistingPlatform
 from pytest_llmdeploy.platforms.fleet_entry import FleetPlatform
 from pytest_llmdeploy.platforms.local import LocalPlatform, stop_all
-from pytest_llmdeploy.ports import Embedder, Model, Platform, Service
+from pytest_llmdeploy.ports import Platform, Service
 from pytest_llmdeploy.redaction import Redactor
 from pytest_llmdeploy.run import Run
 from pytest_llmdeploy.verdicts import Verdict
 
 if TYPE_CHECKING:
     from pytest_llmdeploy.gates.assertions import AssertionRegistry
-    from pytest_llmdeploy.gates.baseline import Baseline, Compared
+    from pytest_llmdeploy.gates.baseline import Baseline
     from pytest_llmdeploy.gates.engine import GateEngine
-    from pytest_llmdeploy.gates.progress import Progress
     from pytest_llmdeploy.gates.store import Result
-    from pytest_llmdeploy.gates.suite import Suite
     from pytest_llmdeploy.load.run import LoadRun, Subject
 
 STOP_TIMEOUT = 60.0
@@ -294,130 +291,6 @@ class Assembly:
             self._engine.close(finish)
             self._engine = None
         return said
-
-
-class GatePlan:
-    """One gate of one file, ready to be asked."""
-
-    def __init__(
-        self,
-        assembly: Assembly,
-        loaded: LoadedConfig,
-        name: str,
-        config: SuiteConfig,
-        *,
-        key: str | None = None,
-        service: Service | None = None,
-        where: Callable[..., tuple[str, int]] | None = None,
-    ) -> None:
-        """`key` tells suites of one name apart; `service` replaces the environment's.
-
-        `where` returns file and line of a key of `config`.
-        """
-        from pytest_llmdeploy.assembly.asked import asking_of, check_prices
-        from pytest_llmdeploy.gates.suite import Clients, build_suite
-
-        self.loaded = loaded
-        self.name = name
-        self.config = config
-        self.wanted: Sequence[str] = ()
-        """Ids of the cases that this run asks."""
-        self.decides = False
-        """The gate's own item is selected."""
-        self._assembly = assembly
-        self._service = service
-        self._noted = False
-        self.suite: Suite = build_suite(
-            key=key or f"{loaded.path}::{name}",
-            name=name,
-            config=config,
-            root=loaded.root,
-            where=where or loaded.where,
-            registry=assembly.registry,
-            timeout=config.timeout or loaded.service.timeout,
-            clients=Clients(self._model, self._judge, self._embedder),
-            redact=loaded.redactor.deep,
-        )
-        self.asking = asking_of(loaded, config, service)
-        if loaded.budget.dollars is not None and not assembly.run.replay.strict:
-            check_prices(config, self.asking, (where or loaded.where)("budget", "dollars"))
-
-    def _model(self) -> Model:
-        own = self.config.endpoint
-        if own is not None:
-            endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
-        else:
-            service = self._service or self._assembly.service(self.loaded)
-            endpoint = self._assembly.endpoint(self.loaded, service)
-        return OpenAIChatModel(endpoint, retries=self.config.retries)
-
-    def _judge(self) -> Model:
-        own = self.config.judge.endpoint
-        if own is None:  # the judged model judges itself, which the evidence tells
-            return self._model()
-        endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
-        return OpenAIChatModel(endpoint, retries=self.config.retries)
-
-    def _embedder(self) -> Embedder:
-        from pytest_llmdeploy.models.openai_embeddings import OpenAIEmbedder
-
-        config = self.config.embeddings
-        if config is None:
-            service = self._service or self._assembly.service(self.loaded)
-            endpoint = self._assembly.endpoint(self.loaded, service)
-        elif config.endpoint is not None:
-            own = config.endpoint
-            endpoint = Endpoint(own.base_url, own.model, own.api_key, own.headers)
-        else:
-            from pytest_llmdeploy.models.local_embeddings import LocalEmbedder
-
-            assert config.local is not None
-            return LocalEmbedder(config.local, self.loaded.root)
-        return OpenAIEmbedder(endpoint, retries=self.config.retries)
-
-    @property
-    def _asks_the_service(self) -> bool:
-        here = self.config.endpoint is None and self._service is None
-        return here and not self._assembly.run.replay.strict
-
-    def _ready(self) -> GateEngine:
-        if self._asks_the_service:
-            self._assembly.service(self.loaded)  # here, not on the loop: starting it takes a while
-        engine = self._assembly.engine
-        if not self._noted:
-            asking = self.asking
-            # What a baseline is compared with is every case, and not those that decided.
-            everything = self._assembly.run.baseline is not None
-            if self.config.decision.stop_early and self.decides and not everything:
-                from pytest_llmdeploy.gates.decision import Decision
-
-                asking = replace(asking, enough=Decision(self.config, self.suite.cases))
-            engine.want(self.suite, self.wanted or list(self.suite.cases), asking)
-            self._noted = True
-        return engine
-
-    def result(self, case_id: str) -> Result:
-        """Return the result of one case, asking the wanted cases when that has not begun."""
-        result = self._ready().result(self.suite.key, case_id, self._wait)
-        if result["verdict"] == Verdict.ERROR and self._asks_the_service:
-            self._assembly.service(self.loaded)  # raises where the service has ended
-        return result
-
-    def results(self) -> Mapping[str, Result]:
-        """Return the results of all cases of the suite."""
-        return self._ready().results(self.suite.key, self._wait)
-
-    def compared(self, results: Mapping[str, Result]) -> Compared | None:
-        """Return the gate beside the run's baseline; None without one; raise NotMeasuredError."""
-        baseline = self._assembly.baseline(self.loaded)
-        if baseline is None:
-            return None
-        from pytest_llmdeploy.gates.baseline import compare
-
-        return compare(baseline, self.name, results, self.config.baseline)
-
-    def _wait(self, progress: Progress) -> None:
-        self._assembly.while_waiting(lambda: f"gate {self.name}: {progress.line()}")
 
 
 def services_folder(run: Run) -> Path:

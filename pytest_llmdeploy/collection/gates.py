@@ -29,7 +29,7 @@ from pytest_llmdeploy.verdicts import Verdict
 if TYPE_CHECKING:
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
-    from pytest_llmdeploy.assembly import GatePlan
+    from pytest_llmdeploy.assembly.gate_plans import GatePlan
     from pytest_llmdeploy.gates.store import Result
     from pytest_llmdeploy.gates.suite import Suite
 

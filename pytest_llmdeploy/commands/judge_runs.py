@@ -6,17 +6,17 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pytest_llmdeploy.commands.judge_labels import Labelled
 from pytest_llmdeploy.errors import NotMeasuredError, UnreachableError
-from pytest_llmdeploy.gates.assertions import AssertionContext, Grading
+from pytest_llmdeploy.gates.assertions import AssertionRegistry, Grading
 from pytest_llmdeploy.gates.assertions.graded.replies import UnusableReply
-from pytest_llmdeploy.gates.assertions.registry import evaluate
-from pytest_llmdeploy.gates.grading import Judging, LoopGrading
+from pytest_llmdeploy.gates.grading import Beside, Judging, LoopGrading
 from pytest_llmdeploy.gates.scoring import score_sample
-from pytest_llmdeploy.gates.suite import Clients, Suite
-from pytest_llmdeploy.ports import Answer, Embedded, Message, Model
+from pytest_llmdeploy.gates.suite import Clients, Suite, judged_by_assertions
+from pytest_llmdeploy.ports import Answer, Message, Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +72,12 @@ class _UntilUnreachable:
         await self._model.aclose()
 
 
-class _Later:
+class _Later(Beside):
     """A grading whose votes begin at another number: the same question, asked anew."""
 
-    def __init__(self, grading: LoopGrading, first: int) -> None:
-        self._grading = grading
+    def __init__(self, grading: Grading, first: int) -> None:
+        super().__init__(grading)
         self._first = first
-        self.votes = grading.votes
-
-    @property
-    def judge(self) -> str:
-        """See Grading."""
-        return self._grading.judge
 
     def chat(
         self,
@@ -93,11 +87,7 @@ class _Later:
         vote: int = 0,
     ) -> Answer:
         """See Grading."""
-        return self._grading.chat(messages, parameters, vote=self._first + vote)
-
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        """See Grading."""
-        return self._grading.embed(texts)
+        return super().chat(messages, parameters, vote=self._first + vote)
 
 
 def judge_labels(
@@ -148,20 +138,7 @@ def _suite(judge: Judge) -> Suite:
         key="labels",
         cases={},
         messages=lambda _case: (),
-        evaluate=lambda case, messages, answer, grading: [
-            evaluate(
-                spec,
-                answer,
-                AssertionContext(
-                    answer=answer,
-                    case_id=case.id,
-                    vars=case.vars,
-                    messages=messages,
-                    grading=grading,
-                ),
-            )
-            for spec in case.assertions
-        ],
+        evaluate=partial(judged_by_assertions, registry=AssertionRegistry(), parameters={}),
         score=lambda _case, results: score_sample(results, None),
         clients=judge.clients,
         parameters={},

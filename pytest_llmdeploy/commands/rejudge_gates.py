@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pytest_llmdeploy.assembly import Assembly, GatePlan
+from pytest_llmdeploy.assembly import Assembly
+from pytest_llmdeploy.assembly.gate_plans import GatePlan
 from pytest_llmdeploy.errors import LLMDeployError, NotMeasuredError
 from pytest_llmdeploy.gates.answers import RECORD, open_readable
 from pytest_llmdeploy.gates.counting import NOT_ASKED

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from pytest_llmdeploy.errors import NotMeasuredError
 from pytest_llmdeploy.gates.assertions import Grading, NotEvaluable
-from pytest_llmdeploy.ports import Answer, Embedded, Embedder, Message, Model
+from pytest_llmdeploy.ports import Answer, Embedded, Embedder, Message
 
 T = TypeVar("T")
 ITSELF = "the judged model judged itself"
@@ -49,27 +49,6 @@ class NumberedModel(Protocol):
     async def aclose(self) -> None:
         """Release connections."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Unrecorded:
-    """A model of which no record is kept: every question is asked anew."""
-
-    model: Model
-
-    async def ask(
-        self,
-        messages: Sequence[Message],
-        parameters: Mapping[str, Any],
-        timeout: float,
-        index: int = 0,  # noqa: ARG002 - what is not recorded is not numbered
-    ) -> Answer:
-        """Ask the model."""
-        return await self.model.ask(messages, parameters, timeout)
-
-    async def aclose(self) -> None:
-        """Release connections."""
-        await self.model.aclose()
 
 
 class LoopGrading:
@@ -183,11 +162,42 @@ class LoopGrading:
                 await client.aclose()
 
 
-class Stopwatch:
-    """A grading that counts the seconds for which one answer's assertions waited for it."""
+class Beside:
+    """A grading that asks another one; what differs is overridden."""
 
     def __init__(self, grading: Grading) -> None:
         self._grading = grading
+
+    @property
+    def votes(self) -> int:
+        """See Grading."""
+        return self._grading.votes
+
+    @property
+    def judge(self) -> str:
+        """See Grading."""
+        return self._grading.judge
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        vote: int = 0,
+    ) -> Answer:
+        """See Grading."""
+        return self._grading.chat(messages, parameters, vote=vote)
+
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """See Grading."""
+        return self._grading.embed(texts)
+
+
+class Stopwatch(Beside):
+    """Counts the seconds for which one answer's assertions waited for a grading."""
+
+    def __init__(self, grading: Grading) -> None:
+        super().__init__(grading)
         self._waited = 0.0
         self._since: float | None = None
 
@@ -201,16 +211,6 @@ class Stopwatch:
     def waiting(self) -> bool:
         """Whether a question is open."""
         return self._since is not None
-
-    @property
-    def votes(self) -> int:
-        """See Grading."""
-        return self._grading.votes
-
-    @property
-    def judge(self) -> str:
-        """See Grading."""
-        return self._grading.judge
 
     def chat(
         self,

@@ -267,28 +267,36 @@ def _read_cases(
     cases = load_cases(name, config, root, where, registry)
     validate_prompts(cases, config.prompt, config.system, root)
 
-    def evaluate(
-        case: Case, messages: Sequence[Message], answer: Answer, grading: Grading | None
-    ) -> AssertionResults:
-        context = AssertionContext(
-            answer=answer,
-            case_id=case.id,
-            vars=case.vars,
-            messages=messages,
-            parameters={**config.parameters, **case.parameters},
-            grading=grading,
-        )
-        context = transforms.apply(case.transforms, context)
-        return [registry.evaluate(spec, context.answer, context) for spec in case.assertions]
-
     return SuiteParts(
         cases=cases,
         messages=lambda case: render(case, config.prompt, config.system, root),
-        evaluate=evaluate,
+        evaluate=partial(judged_by_assertions, registry=registry, parameters=config.parameters),
         score=lambda case, results: score_sample(results, case.threshold),
         graded=any(_graded(spec) for case in cases for spec in case.assertions),
         instant=is_instant,
     )
+
+
+def judged_by_assertions(
+    case: Case,
+    messages: Sequence[Message],
+    answer: Answer,
+    grading: Grading | None,
+    *,
+    registry: AssertionRegistry,
+    parameters: Mapping[str, Any],
+) -> AssertionResults:
+    """Judge an answer by the assertions of its case; `parameters` are the suite's."""
+    context = AssertionContext(
+        answer=answer,
+        case_id=case.id,
+        vars=case.vars,
+        messages=messages,
+        parameters={**parameters, **case.parameters},
+        grading=grading,
+    )
+    context = transforms.apply(case.transforms, context)
+    return [registry.evaluate(spec, context.answer, context) for spec in case.assertions]
 
 
 def _graded(spec: AssertionSpec | AssertionSet) -> bool:

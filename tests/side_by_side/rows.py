@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_llmdeploy.config.gates import SuiteConfig
 from pytest_llmdeploy.errors import ConfigError, NotMeasuredError
-from pytest_llmdeploy.gates.grading import Judging, LoopGrading, Unrecorded
+from pytest_llmdeploy.gates.grading import Judging, LoopGrading
 from pytest_llmdeploy.gates.promptfoo.config_file import read_config
 from pytest_llmdeploy.gates.promptfoo.grading import evaluate_row, score_row
 from pytest_llmdeploy.gates.promptfoo.js_values import parse_json, stringify
@@ -24,6 +24,7 @@ from pytest_llmdeploy.models.openai_chat import Endpoint, OpenAIChatModel
 from pytest_llmdeploy.models.openai_embeddings import OpenAIEmbedder
 from pytest_llmdeploy.ports import Answer
 from tests.side_by_side import server
+from tests.unrecorded import Unrecorded
 
 CONFIGS = Path(__file__).parent / "configs"
 ENVIRONMENT = {"SIDE_BY_SIDE_CITY": "Oslo", "SIDE_BY_SIDE_API_KEY": "not to be told"}

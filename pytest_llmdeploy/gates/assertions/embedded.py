@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_llmdeploy.config.sentences import shown
-from pytest_llmdeploy.gates.assertions.json_schema import validator, worst_error
+from pytest_llmdeploy.gates.assertions.json_schema import schema_of, worst_error
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionType,
@@ -29,20 +28,11 @@ LONGEST_OF_JSON = 200_000
 
 
 def _contains_json(value: Any) -> Check:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise BadValue(f"the schema is not JSON: {error}") from error
-    if value is None:
-        return Check("to contain a JSON object", lambda context: _judge_json(context, None))
-    if not isinstance(value, Mapping | bool):
-        raise BadValue(f"the value must be a JSON Schema, got {shown(value)}")
-    try:
-        compiled = validator(json.dumps(value, sort_keys=True))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadValue(f"the JSON Schema is wrong: {error}") from error
-    return Check("to contain JSON of the schema", lambda context: _judge_json(context, compiled))
+    compiled = schema_of(value)
+    expectation = (
+        "to contain a JSON object" if compiled is None else "to contain JSON of the schema"
+    )
+    return Check(expectation, lambda context: _judge_json(context, compiled))
 
 
 def _judge_json(context: AssertionContext, compiled: Any) -> Finding:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from pytest_llmdeploy.config.sentences import shown
 from pytest_llmdeploy.errors import MissingExtraError
 from pytest_llmdeploy.gates.assertions.pattern import search
 from pytest_llmdeploy.gates.assertions.spec import BadValue, NotEvaluable
@@ -41,6 +42,26 @@ def validator(schema_text: str) -> Any:
             " deadline; use additionalProperties"
         )
     return _bounded(kind_of_schema)(_of_one_dialect(schema), registry=EMPTY_REGISTRY)
+
+
+def schema_of(value: Any) -> Any:
+    """Return the compiled schema that is an assertion's value; None without one.
+
+    A text is a schema as JSON. Raises BadValue.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise BadValue(f"the schema is not JSON: {error}") from error
+    if value is None:
+        return None
+    if not isinstance(value, Mapping | bool):
+        raise BadValue(f"the value must be a JSON Schema, got {shown(value)}")
+    try:
+        return validator(json.dumps(value, sort_keys=True))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadValue(f"the JSON Schema is wrong: {error}") from error
 
 
 def worst_error(compiled: Any, instance: object) -> str | None:

@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_llmdeploy.config.sentences import shown
-from pytest_llmdeploy.gates.assertions.json_schema import validator, worst_error
+from pytest_llmdeploy.gates.assertions.json_schema import schema_of, worst_error
 from pytest_llmdeploy.gates.assertions.spec import (
     AssertionContext,
     AssertionType,
@@ -50,20 +49,9 @@ def _equals_text(wanted: str) -> Check:
 
 
 def _is_json(value: Any) -> Check:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise BadValue(f"the schema is not JSON: {error}") from error
-    if value is None:
-        return Check("to be JSON", lambda context: _judge_json(context, None))
-    if not isinstance(value, Mapping | bool):
-        raise BadValue(f"the value must be a JSON Schema, got {shown(value)}")
-    try:
-        compiled = validator(json.dumps(value, sort_keys=True))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadValue(f"the JSON Schema is wrong: {error}") from error
-    return Check("to be JSON of the schema", lambda context: _judge_json(context, compiled))
+    compiled = schema_of(value)
+    expectation = "to be JSON" if compiled is None else "to be JSON of the schema"
+    return Check(expectation, lambda context: _judge_json(context, compiled))
 
 
 def _judge_json(context: AssertionContext, compiled: Any) -> Finding:

@@ -26,10 +26,11 @@ from pytest_llmdeploy.gates.assertions import (
 from pytest_llmdeploy.gates.assertions.graded.prompts import PROMPTS, RUBRIC
 from pytest_llmdeploy.gates.assertions.graded.replies import Reply
 from pytest_llmdeploy.gates.engine import GateEngine
-from pytest_llmdeploy.gates.grading import Judging, LoopGrading, Stopwatch, Unrecorded
+from pytest_llmdeploy.gates.grading import Judging, LoopGrading, Stopwatch
 from pytest_llmdeploy.gates.suite import Clients, build_suite
 from pytest_llmdeploy.ports import Answer, Embedded, Message
 from tests.unit.gates.helpers import context
+from tests.unrecorded import Unrecorded
 
 GOOD = {"reason": "fine", "pass": True, "score": 0.9}
 BAD = {"reason": "wrong", "pass": False, "score": 0.2}

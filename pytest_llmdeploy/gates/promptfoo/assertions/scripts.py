@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytest_llmdeploy.gates.promptfoo import code
@@ -20,31 +20,38 @@ _FLOAT = re.compile(r"\s*([+-]?(?:Infinity|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
 
 def python(given: Given) -> Outcome:
     """Judge ``python``: what raises fails, with ``not-`` as well."""
-    if not isinstance(given.value, str):
-        raise given.refuse("the value must be code, or file:// and a file")
-    code.refuse_unless_allowed("python", given.row)
-    returned = given.scripted
-    try:
-        if returned is UNDEFINED:
-            context = code.context_of(given.assertion, given.row, given.answer)
-            returned = code.python_text("python", given.value, [given.output, context], given.row)
-        return of_script(given, returned)
-    except (code.RaisedError, ValueError) as error:
-        return Outcome(False, 0.0, f"the code failed: {error}")
+
+    def run(source: str, context: Any) -> Any:
+        return code.python_text("python", source, [given.output, context], given.row)
+
+    return _judged("python", given, run, of_script)
 
 
 def javascript(given: Given) -> Outcome:
     """Judge ``javascript``: what throws fails, with ``not-`` as well."""
+
+    def run(source: str, context: Any) -> Any:
+        seen = {"output": given.output, "context": context}
+        return code.javascript_text("javascript", _body(source), seen)
+
+    return _judged("javascript", given, run, _of_javascript)
+
+
+def _judged(
+    kind: str,
+    given: Given,
+    run: Callable[[str, Any], Any],
+    outcome_of: Callable[[Given, Any], Outcome],
+) -> Outcome:
     if not isinstance(given.value, str):
         raise given.refuse("the value must be code, or file:// and a file")
-    code.refuse_unless_allowed("javascript", given.row)
+    code.refuse_unless_allowed(kind, given.row)
     returned = given.scripted
     try:
         if returned is UNDEFINED:
             context = code.context_of(given.assertion, given.row, given.answer)
-            seen = {"output": given.output, "context": context}
-            returned = code.javascript_text("javascript", _body(given.value), seen)
-        return _of_javascript(given, returned)
+            returned = run(given.value, context)
+        return outcome_of(given, returned)
     except (code.RaisedError, ValueError) as error:
         return Outcome(False, 0.0, f"the code failed: {error}")
 
