@@ -11,7 +11,7 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -229,11 +229,8 @@ class GateEngine:
                 if done and state.standing is not None:
                     self._look_whether_settled(state)
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            await grading.aclose()
-            await model.aclose()
+            # The end of the run cancels a drive, perhaps just here: nothing may stay open for that.
+            await asyncio.shield(_cleaned_up(running, grading, model))
 
     def _share(self, suite: Suite) -> int:
         """Return how many of a suite's requests this process may have in flight."""
@@ -378,6 +375,16 @@ class _NotSentError(NotMeasuredError):
     """The suite was given up before this request's turn."""
 
     unsent = True
+
+
+async def _cleaned_up(
+    running: Iterable[asyncio.Task[None]], grading: LoopGrading, model: RecordedModel
+) -> None:
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await grading.aclose()
+    await model.aclose()
 
 
 def _ended(state: SuiteState) -> bool:

@@ -234,3 +234,17 @@ def test_a_function_that_cancels_or_interrupts_stops_nothing(
     assert results["c1"]["verdict"] == "ERROR"
     assert results["c1"]["reason"] == f"mine raised {error.__name__}:  ({__file__}:{line})"
     assert results["c2"]["verdict"] == "PASS"
+
+
+def test_a_run_that_ends_while_a_client_is_being_closed_lets_it_be_closed(tmp_path: Path) -> None:
+    class SlowToClose(Model):
+        async def aclose(self) -> None:
+            await asyncio.sleep(0.1)
+            await super().aclose()
+
+    model = SlowToClose(lambda question: question)
+    with engine(tmp_path) as asking:
+        made = suite(model, tmp_path)
+        asking.want(made, ["c1"])
+        asking.result("k", "c1")
+    assert model.closed
