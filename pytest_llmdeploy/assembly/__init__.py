@@ -146,12 +146,11 @@ class Assembly:
 
         `config` is for a run that the file does not have.
         """
-        try:
-            from pytest_llmdeploy.load.run import LoadRun
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(f"load '{name}'", "load", error.name or "zstandard") from None
-        if find_spec("locust") is None:  # never imported in this process
-            raise MissingExtraError(f"load '{name}'", "load", "locust")
+        from pytest_llmdeploy.load.run import LoadRun
+
+        for module in ("zstandard", "locust"):  # looked for only: the second is never imported here
+            if find_spec(module) is None:
+                raise MissingExtraError(f"load '{name}'", "load", module)
         config = config or loaded.load[name]
         return LoadRun(
             name=name,

@@ -11,8 +11,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import zstandard
-
 Record = dict[str, Any]
 """One request; times in seconds since the run's start, keys without a value left out."""
 
@@ -56,6 +54,8 @@ class LedgerWriter:
     """Appends records to a file; memory does not grow with their number."""
 
     def __init__(self, path: Path) -> None:
+        import zstandard  # the extra load: the records' names are used without it, too
+
         self._file = path.open("xb")
         self._stream = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._flushed = 0.0
@@ -85,6 +85,8 @@ def read_ledger(path: Path) -> Iterator[Record]:
     A file whose writer was killed ends with its last flushed line. Raises ValueError for a file
     that is no ledger, and OSError.
     """
+    import zstandard
+
     rest = b""
     with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as stream:
         try:
